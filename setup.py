@@ -1,0 +1,37 @@
+"""Packaging of cfr; a setup.py because Beam stages exactly this file with --setup_file."""
+
+from setuptools import setup
+
+PACKAGES = {
+    "cfr.model": "model",
+    "cfr.transforms": "transforms",
+    "cfr.pipeline": "pipeline",
+}
+
+setup(
+    name="cfr",
+    version="0.1.0",
+    description="Training pairs for joint face rotation and de-occlusion, and bulk face frontalisation",
+    python_requires=">=3.11",
+    packages=list(PACKAGES),
+    package_dir=PACKAGES,
+    package_data={"cfr.model": ["data/*"]},
+    install_requires=[
+        "apache-beam>=2.77,<3",
+        "joblib>=1.4",
+        "lz4>=4.3",
+        "mtcnn>=1.0,<2",
+        "numpy>=2",
+        "pillow>=11",
+        "pyarrow>=18",
+        "safetensors>=0.4",
+        "torch>=2.6",
+        "tqdm>=4.66",
+        "trimesh>=4",
+    ],
+    extras_require={
+        "pyrender": ["pyrender==0.1.45", "PyOpenGL>=3.1.10"],
+        "test": ["hypothesis>=6", "psutil>=6", "pytest>=8", "pytest-timeout>=2", "pytest-xdist>=3", "ruff>=0.6"],
+    },
+    entry_points={"console_scripts": ["cfr = cfr.pipeline.cli:main"]},
+)
