@@ -1,0 +1,175 @@
+"""Dense face landmarks: the FaceMesh network of MediaPipe, run in PyTorch, and its upright crop.
+
+The weights are those of `face_landmark.tflite` in the wheel mediapipe==0.10.21 (Apache-2.0, see
+`data/facemesh.LICENSE`), converted by `scripts/convert_facemesh.py`.
+"""
+
+from importlib import resources
+
+import torch
+from safetensors.torch import load as load_safetensors
+from torch import Tensor, nn
+from torch.nn import functional
+
+INPUT_SIZE = 192
+POINTS = 468
+WEIGHTS = "facemesh.safetensors"
+
+# The aligned crop is normalised by the five points, so that a face always has about the same size in it: side of the
+# first upright crop, and its centre along the face's down axis from the mean of the five points (both crop px).
+_FIRST_SIDE = 270.0
+_FIRST_DOWN = -3.0
+# MediaPipe's margin: the square around the landmarks' box, enlarged.
+_MARGIN = 1.5
+# FaceMesh indices: corners of the image-left and the image-right eye of a frontal face, and of the mouth.
+_LEFT_EYE, _RIGHT_EYE = (33, 133), (362, 263)
+_MOUTH_CORNERS = (61, 291)
+
+
+class _Block(nn.Module):
+    """Depthwise 3x3, pointwise 1x1, residual sum, PReLU; a stride of 2 pools the shortcut and pads its channels."""
+
+    def __init__(self, channels: int, out_channels: int | None = None, stride: int = 1):
+        super().__init__()
+        out_channels = out_channels or channels
+        self.stride = stride
+        self.extra_channels = out_channels - channels
+        padding = 1 if stride == 1 else 0
+        self.depthwise = nn.Conv2d(channels, channels, 3, stride, padding, groups=channels)
+        self.pointwise = nn.Conv2d(channels, out_channels, 1)
+        self.activation = nn.PReLU(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.stride == 1:
+            return self.activation(x + self.pointwise(self.depthwise(x)))
+        # TensorFlow's SAME padding of an even size at stride 2 is all on the bottom and the right.
+        change = self.pointwise(self.depthwise(functional.pad(x, (0, 1, 0, 1))))
+        shortcut = functional.max_pool2d(x, 2)
+        if self.extra_channels:
+            shortcut = functional.pad(shortcut, (0, 0, 0, 0, 0, self.extra_channels))
+        return self.activation(shortcut + change)
+
+
+def _head(outputs: int, blocks: int) -> nn.Sequential:
+    """Branch behind the trunk: to 3x3, down to 32 channels, and one output vector."""
+    return nn.Sequential(
+        _Block(128, stride=2),
+        *(_Block(128) for _ in range(blocks)),
+        nn.Conv2d(128, 32, 1),
+        nn.PReLU(32),
+        _Block(32),
+        nn.Conv2d(32, outputs, 3),
+    )
+
+
+class FaceMesh(nn.Module):
+    """MediaPipe's FaceMesh ("lite", without attention): 468 points of one upright face, and a face score."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, 2)
+        self.stem_activation = nn.PReLU(16)
+        self.trunk = nn.Sequential(
+            *(_Block(16), _Block(16), _Block(16, 32, stride=2)),
+            *(_Block(32), _Block(32), _Block(32, 64, stride=2)),
+            *(_Block(64), _Block(64), _Block(64, 128, stride=2)),
+            *(_Block(128), _Block(128), _Block(128, stride=2)),
+            *(_Block(128), _Block(128)),
+        )
+        self.landmark_head = _head(POINTS * 3, blocks=2)
+        self.score_head = _head(1, blocks=0)
+
+    @classmethod
+    def load_default(cls, device: str | torch.device = "cpu") -> "FaceMesh":
+        """The network with the weights that come with the package, frozen, in evaluation mode."""
+        data = resources.files("cfr.model").joinpath("data", WEIGHTS).read_bytes()
+        network = cls()
+        network.load_state_dict({name: value.float() for name, value in load_safetensors(data).items()})
+        return network.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Landmarks of upright face crops.
+
+        Args:
+            image: (B,3,192,192) float32 RGB 0..1.
+
+        Returns:
+            landmarks (B,468,3) float32: x right, y down in px of the input (0..192), z in the same unit, smaller
+            nearer to the viewer, about 0 at the head's middle; and score_logit (B,), a face where positive.
+        """
+        x = functional.pad(image.contiguous(memory_format=torch.channels_last), (0, 1, 0, 1))
+        x = self.trunk(self.stem_activation(self.stem(x)))
+        return self.landmark_head(x).view(-1, POINTS, 3), self.score_head(x).view(-1)
+
+
+@torch.no_grad()
+def dense_landmarks(facemesh: FaceMesh, context: Tensor, landmarks5: Tensor) -> tuple[Tensor, Tensor]:
+    """FaceMesh landmarks of aligned faces, whatever their roll.
+
+    The first pass looks at an upright square placed by the five points, the second at one placed by the first's
+    landmarks, as MediaPipe does from one video frame to the next.
+
+    Args:
+        facemesh: the network; everything is moved to its device.
+        context: (B,3,320,320) float32 RGB 0..1, the aligned crop with 48 px more on each side.
+        landmarks5: (B,5,2) image-left eye, image-right eye, nose, mouth corners, in px of the 224-px crop.
+
+    Returns:
+        landmarks (B,468,3) float32 in px of the 224-px crop (z in the same unit, see `FaceMesh.forward`), and the
+        face score (B,), 0..1.
+    """
+    device = facemesh.stem.weight.device
+    context = context.to(device)
+    points = landmarks5.to(device, torch.float32)
+    border = (context.shape[-1] - 224) / 2
+    down = _down_axis(points[:, 0], points[:, 1], points[:, 3], points[:, 4])
+    centre = points.mean(1) + _FIRST_DOWN * down
+    side = torch.full_like(centre[:, 0], _FIRST_SIDE)
+    landmarks, _ = _run_upright(facemesh, context, border, centre, side, down)
+    landmarks, logit = _run_upright(facemesh, context, border, *_square_around(landmarks))
+    return landmarks, torch.sigmoid(logit)
+
+
+def _down_axis(left_eye: Tensor, right_eye: Tensor, left_mouth: Tensor, right_mouth: Tensor) -> Tensor:
+    """(B,2) unit vector from the eyes to the mouth along the face's axis.
+
+    The lines through the eyes and the mouth corners, turned by 90 degrees, vote with the line from the eyes to the
+    mouth: the former shrink to noise in profile, where the latter stays long.
+    """
+    across = right_eye - left_eye + right_mouth - left_mouth
+    along = (left_mouth + right_mouth - left_eye - right_eye) / 2
+    down = along + torch.stack([-across[:, 1], across[:, 0]], dim=1)
+    return down / down.norm(dim=1, keepdim=True).clamp(min=1e-6)
+
+
+def _square_around(landmarks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Centre (B,2), side (B,) and down axis (B,2) of the upright square that MediaPipe cuts around (B,468,3)."""
+    points = landmarks[..., :2]
+    down = _down_axis(
+        points[:, _LEFT_EYE].mean(1), points[:, _RIGHT_EYE].mean(1), *points[:, _MOUTH_CORNERS].unbind(1)
+    )
+    axes = torch.stack([torch.stack([down[:, 1], -down[:, 0]], dim=1), down], dim=1)
+    upright = points @ axes.transpose(1, 2)
+    low, high = upright.amin(1), upright.amax(1)
+    centre = ((low + high) / 2)[:, None] @ axes
+    return centre[:, 0], (high - low).amax(1) * _MARGIN, down
+
+
+def _run_upright(
+    facemesh: FaceMesh, context: Tensor, border: float, centre: Tensor, side: Tensor, down: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Cut upright squares, run the network and bring its landmarks back to crop px; also its score logits (B,)."""
+    right = torch.stack([down[:, 1], -down[:, 0]], dim=1)
+    steps = (torch.arange(INPUT_SIZE, device=context.device) + 0.5) / INPUT_SIZE - 0.5
+    across = side[:, None, None, None] * steps[None, None, :, None] * right[:, None, None]
+    along = side[:, None, None, None] * steps[None, :, None, None] * down[:, None, None]
+    pixels = centre[:, None, None] + across + along
+    grid = (pixels + border) * (2 / context.shape[-1]) - 1
+    image = functional.grid_sample(context, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    landmarks, logit = facemesh(image)
+    offset = landmarks[..., :2] / INPUT_SIZE - 0.5
+    flat = centre[:, None] + side[:, None, None] * (
+        offset[..., :1] * right[:, None] + offset[..., 1:] * down[:, None]
+    )
+    depth = landmarks[..., 2:] * (side / INPUT_SIZE)[:, None, None]
+    return torch.cat([flat, depth], dim=2), logit
