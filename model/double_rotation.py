@@ -1,33 +1,105 @@
-"""Rotate to a random view and back, so that what that view cannot see is damaged. (v0 skeleton)"""
+"""Rotate to another view and back, so that what that view cannot see is damaged (double rotation of CFR-GAN).
+
+Colours are never kept at vertices: each rendered pixel looks up the picture at its own projection there, after a depth
+test. What was hidden stays a hole.
+"""
 
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from cfr.model.coefficients import Coefficients
+from cfr.model.face_model import MorphableModel
+from cfr.model.rasterize import GBuffer, depth_test, interpolate, sample_image
+from cfr.model.rendering import PosedMesh, pose_mesh
+
+# Cosine between the surface and the line of sight below which a picture's pixels are smeared over too much surface.
+GRAZING = 0.12
+# A sampled colour counts only if at least this share of its bilinear weight lies on valid pixels.
+VALID_SHARE = 0.6
 
 
 @dataclass(frozen=True)
 class DoubleRotation:
-    """rotated_once, rotated (B,3,H,W) float32 RGB 0..1; visible (B,H,W) bool: mesh pixels whose colour survived."""
+    """What the double rotation made of a mini-batch.
+
+    Attributes:
+        rotated_once: (B,3,H,W) float32 RGB 0..1, the face seen from the random view, black where unknown.
+        rotated: (B,3,H,W) float32 RGB 0..1, back in the photo's view, black in the holes and outside the mesh.
+        visible: (B,H,W) bool, mesh pixels of the photo's view whose colour survived both rotations.
+    """
 
     rotated_once: Tensor
     rotated: Tensor
     visible: Tensor
 
 
+def _facing(mesh: PosedMesh) -> Tensor:
+    """(B,V,1) cosine between the vertex normal and the direction to the camera."""
+    to_camera = -mesh.vertices
+    to_camera = torch.cat([to_camera[..., :2], mesh.depth[..., None]], -1)
+    return (F.normalize(to_camera, dim=-1) * mesh.normals).sum(-1, keepdim=True)
+
+
+def _transfer(
+    picture: Tensor, valid: Tensor, source: tuple[PosedMesh, GBuffer], target_gbuffer: GBuffer, triangles: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Texture the target view from a picture of the source view.
+
+    Args:
+        picture: (B,3,H,W); valid (B,H,W) bool, where it may be trusted.
+        source: mesh and G-buffer of the picture's view.
+        target_gbuffer: of the view to texture.
+        triangles: (F,3).
+
+    Returns:
+        (B,3,H,W) colours, black where unknown, and (B,H,W) bool where they are known.
+    """
+    mesh, gbuffer = source
+    attributes = torch.cat([mesh.pixels, mesh.depth[..., None], _facing(mesh)], -1)
+    in_source = interpolate(target_gbuffer, attributes, triangles)
+    pixels, depth, facing = in_source[:, :2].permute(0, 2, 3, 1), in_source[:, 2], in_source[:, 3]
+    seen = depth_test(gbuffer, pixels, depth) & (facing > GRAZING) & target_gbuffer.covered
+    trusted = valid[:, None].float()
+    share = sample_image(trusted, pixels)[:, 0]
+    colour = sample_image(picture * trusted, pixels) / share.clamp(min=1e-6)[:, None]
+    known = seen & (share > VALID_SHARE)
+    return colour.clamp(0, 1) * known[:, None], known
+
+
 class DoubleRotator:
-    """Renders with the default face model; one per process."""
+    """Renders with the default face model; one per process.
+
+    Args:
+        device: of the model and of the results.
+    """
 
     def __init__(self, device: str = "cpu"):
         self.device = torch.device(device)
+        self.model = MorphableModel.load_default(device)
 
+    @torch.inference_mode()
     def rotate(self, texture: Tensor, coefficients: Tensor, view: Tensor) -> DoubleRotation:
         """Double rotation of a mini-batch.
 
         Args:
-            texture: (B,3,224,224) the roughly de-occluded photo.
-            coefficients: (B,C) layout of `FaceFit.coefficients`.
-            view: (B,3) yaw, pitch, roll in degrees of the random view.
+            texture: (B,3,224,224) float32 RGB 0..1, the roughly de-occluded photo.
+            coefficients: (B,C) float32, layout of `Coefficients.concatenated`.
+            view: (B,3) yaw, pitch, roll in degrees of the random view, absolute.
         """
-        visible = torch.ones(texture.shape[0], 224, 224, dtype=torch.bool)
-        return DoubleRotation(texture, texture, visible)
+        model = self.model
+        fitted = Coefficients.split(coefficients.to(self.device), model.sizes)
+        vertices = model.shape(fitted.identity, fitted.expression)
+        normals = model.vertex_normals(vertices)
+        photo_mesh = pose_mesh(vertices, normals, fitted.pose, fitted.translation)
+        photo_gbuffer = photo_mesh.rasterized(model.triangles)
+        view_mesh = pose_mesh(vertices, normals, view.to(self.device), fitted.translation)
+        view_gbuffer = view_mesh.rasterized(model.triangles)
+        texture = texture.to(self.device)
+        # The mesh's outermost pixel mixes with the background.
+        inside = ~(F.max_pool2d((~photo_gbuffer.covered)[:, None].float(), 3, stride=1, padding=1)[:, 0] > 0)
+        once, known_once = _transfer(texture, inside, (photo_mesh, photo_gbuffer), view_gbuffer, model.triangles)
+        twice, known_twice = _transfer(once, known_once, (view_mesh, view_gbuffer), photo_gbuffer, model.triangles)
+        return DoubleRotation(once, twice, known_twice)

@@ -1,55 +1,91 @@
-"""Fit of the morphable model to a face crop: landmarks first, then light and albedo. (v0 skeleton: signatures only)"""
+"""Fit of the morphable model to a face crop: dense landmarks, then pose and shape, then light and albedo."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from cfr.model.alignment import CONTEXT_MARGIN
+from cfr.model.camera import CROP_SIZE
+from cfr.model.coefficients import Coefficients
+from cfr.model.face_landmarks import FaceMesh, dense_landmarks
+from cfr.model.face_model import MorphableModel
+from cfr.model.landmark_fit import LandmarkFitter
+from cfr.model.occlusion import OccluderDetector
+from cfr.model.photometric_fit import PhotometricFitter
+from cfr.model.rendering import posed, render_guidance
+
 
 @dataclass(frozen=True)
 class FaceFit:
-    """Fitted faces of a mini-batch; all float32 tensors on the fitter's device.
+    """Fitted faces of a mini-batch; tensors on the fitter's device.
 
-    identity (B,I), expression (B,E) in 0..1, albedo (B,A), light (B,9,3), pose (B,3) yaw/pitch/roll degrees,
-    translation (B,3) decimetres; guidance (B,3,224,224) RGB 0..1, black outside the mesh; face_mask (B,224,224) bool,
-    the mesh; landmarks (B,468,3) FaceMesh points in crop px; fit_error (B,) landmark NME (fraction);
-    landmark_score (B,) 0..1.
+    Attributes:
+        coefficients: what was fitted.
+        guidance: (B,3,224,224) float32 RGB 0..1, the model's picture of the face, black outside the mesh.
+        face_mask: (B,224,224) bool, the mesh.
+        occluder: (B,224,224) bool, what covers the face in the photo; False outside the mesh.
+        landmarks: (B,468,3) FaceMesh points in crop px.
+        landmark_score: (B,) 0..1, how sure FaceMesh is that it sees a face.
+        fit_error: (B,) normalised mean error between the landmarks and the fitted mesh's, a fraction.
     """
 
-    identity: Tensor
-    expression: Tensor
-    albedo: Tensor
-    light: Tensor
-    pose: Tensor
-    translation: Tensor
+    coefficients: Coefficients
     guidance: Tensor
     face_mask: Tensor
+    occluder: Tensor
     landmarks: Tensor
-    fit_error: Tensor
     landmark_score: Tensor
-
-    def coefficients(self) -> Tensor:
-        """All coefficients side by side, (B,C): identity, expression, albedo, light 27, pose 3, translation 3."""
-        return torch.cat(
-            [self.identity, self.expression, self.albedo, self.light.flatten(1), self.pose, self.translation], dim=1
-        )
+    fit_error: Tensor
 
 
 class FaceFitter:
-    """Fits the default face model; one per process."""
+    """Fits the default face model; one per process.
+
+    Args:
+        device: of the model and of the results.
+    """
 
     def __init__(self, device: str = "cpu"):
         self.device = torch.device(device)
+        self.model = MorphableModel.load_default(device)
+        self.facemesh = FaceMesh.load_default(device)
+        self.landmark_fitter = LandmarkFitter(self.model)
+        self.photometric_fitter = PhotometricFitter(self.model)
+        self.occluder_detector = OccluderDetector(self.model)
 
+    @torch.inference_mode()
     def fit(self, context: Tensor, landmarks5: Tensor) -> FaceFit:
-        """Fit every face of a mini-batch: context (B,320,320,3) uint8, landmarks5 (B,5,2) crop px."""
-        batch = len(context)
-        photo = context[:, 48:272, 48:272].permute(0, 3, 1, 2).float().to(self.device) / 255
-        ys, xs = torch.meshgrid(torch.arange(224.0), torch.arange(224.0), indexing="ij")
-        mask = (((xs - 112) / 70) ** 2 + ((ys - 120) / 90) ** 2 < 1).expand(batch, -1, -1)
-        mean = photo.flatten(2).mean(2)[:, :, None, None].expand_as(photo)
-        return FaceFit(
-            torch.zeros(batch, 80), torch.zeros(batch, 52), torch.zeros(batch, 80), torch.zeros(batch, 9, 3),
-            torch.zeros(batch, 3), torch.zeros(batch, 3), mean * mask[:, None], mask,
-            torch.zeros(batch, 468, 3), torch.zeros(batch), torch.ones(batch),
-        )  # fmt: skip
+        """Fit every face of a mini-batch.
+
+        Light and albedo are fitted twice: what the first guidance shows to be covered is left out of the second.
+
+        Args:
+            context: (B,320,320,3) uint8 RGB, the crop with its margin.
+            landmarks5: (B,5,2) float32 crop px.
+        """
+        pixels = context.to(self.device).permute(0, 3, 1, 2).float() / 255
+        inner = slice(CONTEXT_MARGIN, CONTEXT_MARGIN + CROP_SIZE)
+        photo = pixels[:, :, inner, inner].contiguous()
+        landmarks, score = dense_landmarks(self.facemesh, pixels, landmarks5.to(self.device))
+        shape = self.landmark_fitter.fit(landmarks)
+        batch = len(photo)
+        coefficients = Coefficients(
+            shape.identity,
+            shape.expression,
+            torch.zeros(batch, len(self.model.log_albedo_basis), device=self.device),
+            torch.zeros(batch, 9, 3, device=self.device),
+            shape.pose,
+            shape.translation,
+        )
+        mesh = posed(self.model, coefficients)
+        gbuffer = mesh.rasterized(self.model.triangles)
+        occluder = None
+        for _ in range(2):
+            albedo, light = self.photometric_fitter.fit(photo, mesh, gbuffer, occluder)
+            coefficients = Coefficients(
+                shape.identity, shape.expression, albedo, light, shape.pose, shape.translation
+            )
+            guidance = render_guidance(self.model, coefficients, mesh, gbuffer)
+            occluder = self.occluder_detector.detect(photo, guidance, gbuffer)
+        return FaceFit(coefficients, guidance, gbuffer.covered, occluder, landmarks, score, shape.error)

@@ -1,17 +1,143 @@
-"""Where something covers the face. (v0 skeleton: signatures only)"""
+"""Where something covers the face: a robust comparison of the photo with the guidance.
+
+Each pixel of the mesh is the face (photo = guidance up to Student-t noise in log opponent colours, wider for
+luminance, where shadows live, than for chroma) or an occluder (any colour; after the first pass, the colours that the
+occluder has elsewhere in this photo). Mean-field iterations with weights that fall across colour edges of the photo
+make the decision spatially coherent.
+"""
+
+import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from cfr.model.face_model import MorphableModel
+from cfr.model.photometric_fit import DARKEST, OPPONENT
+from cfr.model.rasterize import GBuffer, interpolate
 
-def occluder_mask(photo: Tensor, guidance: Tensor, face_mask: Tensor) -> Tensor:
-    """Mask of what covers the face.
+STUDENT_FREEDOM = 3.0
+LUMINANCE_DEVIATION = 0.20
+CHROMA_DEVIATION = 0.055
+# Darkness level (0..1) at which log colours lose their meaning to sensor noise and compression.
+NOISE_FLOOR = 0.06
+# Widening of both deviations where the model is coarser than a face, and prior odds of an occluder, by region.
+REGION_TOLERANCE = {
+    "brows": 1.8, "eyelids": 1.6, "upper_eyelids": 1.8, "lower_eyelids": 1.4, "sclera": 2.2, "iris": 2.5, "pupil": 2.5,
+    "lips": 1.6, "mouth_interior": 3.0, "teeth": 3.0, "tongue": 3.0, "nostrils": 2.0, "ears": 1.6,
+}  # fmt: skip
+OCCLUDER_PRIOR = 0.10
+# Volume of the log opponent colours that an occluder may have.
+OCCLUDER_DENSITY = 1 / (4.0 * 1.0 * 1.0)
+DILATIONS = (1, 2, 4)
+MEAN_FIELD_ITERATIONS = 6
+COUPLING = 4.0
+EDGE_DEVIATION = 0.05
+HISTOGRAM_BINS = 12
+SMALLEST_PART = 5
+
+
+def _shifted(values: Tensor, dilation: int) -> Tensor:
+    """(B,C,H,W) -> (B,8,C,H,W): the eight neighbours at this distance, edges replicated."""
+    height, width = values.shape[-2:]
+    padded = F.pad(values, (dilation,) * 4, mode="replicate")
+    steps = [(dy, dx) for dy in (0, dilation, 2 * dilation) for dx in (0, dilation, 2 * dilation)]
+    steps.remove((dilation, dilation))
+    return torch.stack([padded[..., dy : dy + height, dx : dx + width] for dy, dx in steps], 1)
+
+
+def _mean_field(logit: Tensor, photo: Tensor) -> Tensor:
+    """Coherent probabilities (B,H,W) from unary logits (B,H,W) and the photo (B,3,H,W)."""
+    weights = []
+    for dilation in DILATIONS:
+        difference = (_shifted(photo, dilation) - photo[:, None]).pow(2).sum(2)
+        weights.append((-difference / (2 * EDGE_DEVIATION**2 * 3)).exp() / dilation)
+    total = sum(weight.sum(1) for weight in weights) + 1e-6
+    probability = torch.sigmoid(logit)
+    for _ in range(MEAN_FIELD_ITERATIONS):
+        signed = 2 * probability[:, None] - 1
+        message = sum(
+            (weight * _shifted(signed, dilation)[:, :, 0]).sum(1)
+            for weight, dilation in zip(weights, DILATIONS, strict=True)
+        )
+        probability = torch.sigmoid(logit + COUPLING * message / total)
+    return probability
+
+
+def _colour_histogram_ratio(colour: Tensor, occluder: Tensor, inside: Tensor) -> Tensor:
+    """Log ratio (B,H,W) of how common each pixel's colour is under the occluder and on the rest of the face.
+
+    colour (B,3,H,W) log opponent; occluder (B,H,W) probabilities; inside (B,H,W) bool.
+    """
+    batch = len(colour)
+    low = colour.new_tensor([-4.5, -0.8, -0.8])[:, None, None]
+    high = colour.new_tensor([0.1, 0.8, 0.8])[:, None, None]
+    bins = ((colour - low) / (high - low) * HISTOGRAM_BINS).long().clamp(0, HISTOGRAM_BINS - 1)
+    index = (bins[:, 0] * HISTOGRAM_BINS + bins[:, 1]) * HISTOGRAM_BINS + bins[:, 2]
+    ratio = 0.0
+    for sign, weight in ((1, occluder * inside), (-1, (1 - occluder) * inside)):
+        counts = colour.new_zeros(batch, HISTOGRAM_BINS**3).scatter_add_(1, index.flatten(1), weight.flatten(1))
+        cube = counts.reshape(batch, 1, HISTOGRAM_BINS, HISTOGRAM_BINS, HISTOGRAM_BINS)
+        counts = F.avg_pool3d(cube, 3, stride=1, padding=1).flatten(1)
+        # Additive smoothing by an evenly spread 60 pixels: a small set cannot be sure of its colours.
+        density = (counts + 60 / HISTOGRAM_BINS**3) / (counts.sum(1, keepdim=True) + 60)
+        ratio = ratio + sign * density.log().gather(1, index.flatten(1)).reshape(index.shape)
+    return ratio
+
+
+class OccluderDetector:
+    """Finds what covers the face; keeps the face model's region labels.
 
     Args:
-        photo, guidance: (B,3,H,W) float32 RGB 0..1.
-        face_mask: (B,H,W) bool, the fitted mesh.
-
-    Returns:
-        (B,H,W) bool, False outside the mesh.
+        model: the face model whose guidance is compared.
     """
-    return ((photo - guidance).abs().mean(1) > 0.25) & face_mask & torch.isfinite(photo).all(1)
+
+    def __init__(self, model: MorphableModel):
+        self.triangles = model.triangles
+        tolerance = torch.ones(len(model.region))
+        for name, value in REGION_TOLERANCE.items():
+            if name in model.region_names:
+                tolerance[model.region.cpu() == model.region_names.index(name)] = value
+        self.tolerance = tolerance.to(model.mean_shape.device)
+
+    def detect(self, photo: Tensor, guidance: Tensor, gbuffer: GBuffer) -> Tensor:
+        """Mask of what covers the face, (B,H,W) bool, False outside the mesh.
+
+        Args:
+            photo, guidance: (B,3,H,W) float32 RGB 0..1.
+            gbuffer: of the fitted mesh in the photo.
+        """
+        inside = gbuffer.covered
+        vertex_tolerance = self.tolerance[None, :, None].expand(len(photo), -1, -1)
+        tolerance = interpolate(gbuffer, vertex_tolerance, self.triangles)[:, 0].clamp(min=1)
+        opponent = OPPONENT.to(photo)
+        smooth = F.avg_pool2d(photo, 3, stride=1, padding=1, count_include_pad=False)
+        log_photo = torch.einsum("oc,bchw->bohw", opponent, (smooth.clamp(min=DARKEST) + NOISE_FLOOR).log())
+        log_guidance = torch.einsum("oc,bchw->bohw", opponent, (guidance.clamp(min=DARKEST) + NOISE_FLOOR).log())
+        logit = self._unary(log_photo - log_guidance, tolerance)
+        logit = torch.where(inside, logit, -4.0)
+        small = F.avg_pool2d(photo, 2)
+        small_logit = F.avg_pool2d(logit[:, None], 2)[:, 0]
+        small_inside = F.avg_pool2d(inside[:, None].float(), 2)[:, 0] > 0.5
+        probability = _mean_field(small_logit, small)
+        ratio = _colour_histogram_ratio(F.avg_pool2d(log_photo, 2), probability, small_inside)
+        refined = torch.where(small_inside, small_logit + 0.7 * ratio.clamp(-3, 3), -4.0)
+        probability = _mean_field(refined, small)
+        full = F.interpolate(probability[:, None], scale_factor=2, mode="bilinear", align_corners=False)
+        mask = (full > 0.5).float()
+        # Opening, then closing: no specks, no pinholes.
+        radius = SMALLEST_PART // 2
+        for sign in (-1, 1, 1, -1):
+            mask = sign * F.max_pool2d(sign * mask, SMALLEST_PART, stride=1, padding=radius)
+        return (mask[:, 0] > 0.5) & inside
+
+    def _unary(self, residual: Tensor, tolerance: Tensor) -> Tensor:
+        """Log odds (B,H,W) of an occluder from log opponent residuals (B,3,H,W)."""
+        deviation = residual.new_tensor([LUMINANCE_DEVIATION, CHROMA_DEVIATION, CHROMA_DEVIATION])
+        scale = deviation[:, None, None] * tolerance[:, None]
+        distance = (residual / scale).pow(2).sum(1)
+        freedom = STUDENT_FREEDOM
+        constant = math.lgamma((freedom + 3) / 2) - math.lgamma(freedom / 2) - 1.5 * math.log(freedom * math.pi)
+        face = constant - scale.log().sum(1) - (freedom + 3) / 2 * (1 + distance / freedom).log()
+        prior = math.log(OCCLUDER_PRIOR / (1 - OCCLUDER_PRIOR))
+        return prior + math.log(OCCLUDER_DENSITY) - face

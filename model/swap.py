@@ -1,17 +1,33 @@
-"""Transfer of the occlusion from the photo to the guidance (Swap of CFR-GAN). (v0 skeleton)"""
+"""Transfer of the occlusion from the photo to the guidance (the swap of CFR-GAN's Swap-R&R)."""
 
+import torch.nn.functional as F
 from torch import Tensor
+
+DILATION = 3
+SEAM = 3
+
+
+def _soft(mask: Tensor) -> Tensor:
+    """(B,H,W) bool -> (B,1,H,W) 0..1: a little wider than the mask, with a soft seam."""
+    wide = F.max_pool2d(mask[:, None].float(), DILATION, stride=1, padding=DILATION // 2)
+    return F.avg_pool2d(wide, SEAM, stride=1, padding=SEAM // 2, count_include_pad=False)
 
 
 def transfer_occlusion(photo: Tensor, guidance: Tensor, occluder: Tensor, face_mask: Tensor) -> tuple[Tensor, Tensor]:
     """Swap the pixels under the mask.
+
+    The seam of the de-occluded photo lies just outside the mask, so that no occluder pixel stays in it; the seam of
+    the guidance just inside, so that the guidance is painted on with nothing but the occluder.
 
     Args:
         photo, guidance: (B,3,H,W) float32 RGB 0..1; guidance is black outside the mesh.
         occluder, face_mask: (B,H,W) bool.
 
     Returns:
-        (deoccluded photo, guidance with the occluder painted on), both (B,3,H,W) float32 RGB 0..1.
+        (roughly de-occluded photo, guidance with the occluder painted on), both (B,3,H,W) float32 RGB 0..1; the second
+        is black outside the mesh.
     """
-    soft = occluder[:, None].float()
-    return photo * (1 - soft) + guidance * soft, (guidance * (1 - soft) + photo * soft) * face_mask[:, None]
+    inside = face_mask[:, None]
+    outer = _soft(occluder) * inside
+    inner = (1 - _soft(~occluder)) * inside
+    return photo * (1 - outer) + guidance * outer, guidance * (1 - inner) + photo * inner
