@@ -1,0 +1,120 @@
+"""The `cfr` command line: finds the command, parses its flags, turns errors into exit codes.
+
+A command is a module with `add_arguments(parser)` (flags, and `parser.epilog` with a copy-paste example) and
+`run(args, beam_arguments) -> int`. Only the module of the chosen command is imported, so that `cfr --help` does not
+wait for torch and Beam. Flags that a command does not know are handed to it as `beam_arguments`.
+
+Exit codes: 0 done; 1 some units failed; 2 bad arguments or input; 130 interrupted (resumable).
+"""
+
+import argparse
+import importlib
+import importlib.metadata
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from cfr.pipeline.errors import UserError
+
+# name -> (module, one line for `cfr --help`)
+COMMANDS = {
+    "ingest": ("cfr.pipeline.ingest", "pack photographs (folders, files, globs, tar, zip) into image shards"),
+    "pairs": ("cfr.pipeline.pairs", "make training pairs from image shards"),
+    "view": ("cfr.pipeline.view", "draw a contact sheet or a gallery page of the pairs"),
+    "models": ("cfr.pipeline.models", "list the models in use: licence, digest, how to bring your own"),
+    "demo": ("cfr.pipeline.demo", "make pairs from the bundled photographs and draw the contact sheet"),
+}
+
+_EXAMPLES = """\
+examples:
+  cfr demo
+  cfr ingest photos/ --output shards
+  cfr pairs --input 'shards/*.parquet' --output pairs --workers 2
+  cfr view pairs --output sheet.png
+"""
+_NEGATIVE_VALUE = re.compile(r"-\.?\d")
+
+
+class _Parser(argparse.ArgumentParser):
+    """ArgumentParser whose mistakes are UserErrors: one line instead of a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: arguments without the program's name; default: those of the process.
+
+    Returns:
+        The exit code (see the module's docstring). A BrokenPipeError (`cfr models | head`) is exit code 1.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    command = next((argument for argument in argv if not argument.startswith("-")), None)
+    program = f"cfr {command}" if command in COMMANDS else "cfr"
+    try:
+        parser = _build_parser(command)
+        args, beam_arguments = parser.parse_known_args(_join_negative_values(argv))
+        if args.command is None:
+            parser.print_help()
+            return 2
+        code = importlib.import_module(COMMANDS[args.command][0]).run(args, beam_arguments)
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit; that flush must not fail loudly.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except SystemExit as stop:  # --help and --version
+        return stop.code if isinstance(stop.code, int) else 0
+
+
+def _build_parser(command: str | None) -> argparse.ArgumentParser:
+    """Parser that lists every command but knows the flags of `command` only."""
+    parser = _Parser(
+        prog="cfr",
+        description="Training pairs for joint face rotation and de-occlusion, and bulk face frontalisation.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"cfr {importlib.metadata.version('cfr')}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name, (module, summary) in COMMANDS.items():
+        subparser = subparsers.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        if name == command:
+            importlib.import_module(module).add_arguments(subparser)
+    return parser
+
+
+def _join_negative_values(argv: Sequence[str]) -> list[str]:
+    """`--pose -30,0,0` -> `--pose=-30,0,0`: argparse would take the value for an option."""
+    joined: list[str] = []
+    for index, argument in enumerate(argv):
+        if argument == "--":
+            return joined + list(argv[index:])
+        if joined and re.fullmatch(r"--[a-z][\w-]*", joined[-1]) and _NEGATIVE_VALUE.match(argument):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+if __name__ == "__main__":
+    sys.exit(main())
