@@ -78,8 +78,8 @@ def invert_affine(affine: np.ndarray) -> np.ndarray:
 def context_crop(image: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """The aligned crop with 48 px more on each side: the crop itself is `context[48:272, 48:272]`.
 
-    Resampled with Pillow's bicubic filter, whose support grows with the reduction (no aliasing); what lies outside
-    the photo is black.
+    Resampled by Pillow with filters whose support grows with the reduction (no aliasing): bicubic where the photo is
+    enlarged, Hamming (as sharp, half the time) where it is reduced. What lies outside the photo is black.
 
     Args:
         image: (H,W,3) uint8 RGB photo.
@@ -103,8 +103,8 @@ def context_crop(image: np.ndarray, affine: np.ndarray) -> np.ndarray:
     x1, y1 = int(np.ceil(right + reach)), int(np.ceil(bottom + reach))
     region = _cut(image, x0, y0, x1, y1)
     box = (left - x0, top - y0, right - x0, bottom - y0)
-    size = (CONTEXT_SIZE, CONTEXT_SIZE)
-    resized = Image.fromarray(region).resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    resampling = Image.Resampling.BICUBIC if min(a, e) > 1 else Image.Resampling.HAMMING
+    resized = Image.fromarray(region).resize((CONTEXT_SIZE, CONTEXT_SIZE), resampling, box=box, reducing_gap=1.5)
     return np.asarray(resized)
 
 
