@@ -34,7 +34,8 @@ examples:
   cfr pairs --input 'shards/*.parquet' --output pairs --workers 2
   cfr view pairs --output sheet.png
 """
-_NEGATIVE_VALUE = re.compile(r"-\.?\d")
+# A number, or as in `--sort -fit_error` a column's name; no command has an option of this shape.
+_NEGATIVE_VALUE = re.compile(r"-\.?\d|-[^\W\d]\w")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -67,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except UserError as error:
         print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        if error.detail:
+            print(error.detail, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
@@ -104,7 +107,7 @@ def _build_parser(command: str | None) -> argparse.ArgumentParser:
 
 
 def _join_negative_values(argv: Sequence[str]) -> list[str]:
-    """`--pose -30,0,0` -> `--pose=-30,0,0`: argparse would take the value for an option."""
+    """`--pose -30,0,0` -> `--pose=-30,0,0`, `--sort -fit_error` -> `--sort=-fit_error`: argparse would take the value for an option."""
     joined: list[str] = []
     for index, argument in enumerate(argv):
         if argument == "--":

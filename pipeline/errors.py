@@ -7,7 +7,15 @@ class UserError(Exception):
     """Bad arguments, missing or unusable input, unwritable output.
 
     The message is shown as it is, so it names the thing at fault (flag, path) and says what to do about it.
+
+    Args:
+        message: one line.
+        detail: lines that are shown below it unchanged, for example a pointer into what the user typed.
     """
+
+    def __init__(self, message: str, detail: str = ""):
+        super().__init__(message)
+        self.detail = detail
 
 
 def reject_unknown_arguments(arguments: Sequence[str]) -> None:

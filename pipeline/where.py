@@ -83,7 +83,7 @@ def parse_where(text: str, schema: pa.Schema) -> pc.Expression:
         An expression for `pyarrow.Table.filter` and `pyarrow.dataset`.
 
     Raises:
-        UserError: with the filter, a caret under the place that is wrong, and the known columns where that helps.
+        UserError: its detail has a caret under the place that is wrong, and the known columns where that helps.
     """
     return _Parser(text, schema).parse()
 
@@ -270,12 +270,13 @@ class _Parser:
         return self._error(f"unknown column `{token.value}`{hint}", token.start, columns=True)
 
     def _error(self, message: str, position: int, columns: bool = False) -> UserError:
-        # One line for the filter, so that the caret lies under the right character whatever blanks were typed.
-        line = re.sub(r"\s", " ", self.text)
-        lines = [f"--where: {message}", f"  {line}", f"  {' ' * position}^"]
+        # A window of one line, so that the caret lies under the right character whatever was typed.
+        first = max(0, position - 60)
+        line = re.sub(r"\s", " ", self.text[first : position + 40])
+        detail = f"  {line}\n  {' ' * (position - first)}^"
         if columns:
-            lines.append("known columns: " + ", ".join(comparable_columns(self.schema)))
-        return UserError("\n".join(lines))
+            detail += "\nknown columns: " + ", ".join(comparable_columns(self.schema))
+        return UserError(f"--where: {message}", detail)
 
     def _tokenise(self) -> list[_Token]:
         tokens, position = [], 0
