@@ -107,7 +107,7 @@ def _build_parser(command: str | None) -> argparse.ArgumentParser:
 
 
 def _join_negative_values(argv: Sequence[str]) -> list[str]:
-    """`--pose -30,0,0` -> `--pose=-30,0,0`, `--sort -fit_error` -> `--sort=-fit_error`: argparse would take the value for an option."""
+    """`--pose -30,0,0` -> `--pose=-30,0,0`, and `--sort -yaw` alike: argparse would take the value for an option."""
     joined: list[str] = []
     for index, argument in enumerate(argv):
         if argument == "--":
