@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cfr.model.camera import rotation_matrix
 from cfr.model.coefficients import Coefficients
 from cfr.model.face_model import MorphableModel
 from cfr.model.rasterize import GBuffer, depth_test, interpolate, sample_image
@@ -79,6 +80,8 @@ class DoubleRotator:
     def __init__(self, device: str = "cpu"):
         self.device = torch.device(device)
         self.model = MorphableModel.load_default(device)
+        # Turning about the middle of the head keeps every view within the crop.
+        self.pivot = (self.model.mean_shape.amax(0) + self.model.mean_shape.amin(0)) / 2
 
     @torch.inference_mode()
     def rotate(self, texture: Tensor, coefficients: Tensor, view: Tensor) -> DoubleRotation:
@@ -95,7 +98,9 @@ class DoubleRotator:
         normals = model.vertex_normals(vertices)
         photo_mesh = pose_mesh(vertices, normals, fitted.pose, fitted.translation)
         photo_gbuffer = photo_mesh.rasterized(model.triangles)
-        view_mesh = pose_mesh(vertices, normals, view.to(self.device), fitted.translation)
+        view = view.to(self.device)
+        shift = (rotation_matrix(fitted.pose) - rotation_matrix(view)) @ self.pivot
+        view_mesh = pose_mesh(vertices, normals, view, fitted.translation + shift)
         view_gbuffer = view_mesh.rasterized(model.triangles)
         texture = texture.to(self.device)
         # The mesh's outermost pixel mixes with the background.
