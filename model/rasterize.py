@@ -79,13 +79,13 @@ def _rasterize_chunk(pixels: Tensor, depth: Tensor, corner: Tensor, size: int, c
     shown = nearest_triangles(x.detach(), y.detach(), depth.detach(), corner, batch, size, cull_back_faces)
     where = (shown >= 0).nonzero().squeeze(1)
     triangle = shown.index_select(0, where)
-    pixel, first_vertex = where, 0
+    vertices = [corner[k].index_select(0, triangle) for k in range(3)]
     if batch > 1:
-        image = where.div(size * size, rounding_mode="floor")
-        pixel, first_vertex = where - image * (size * size), image * vertex_count
-    row = pixel.div(size, rounding_mode="floor")
-    centre_x, centre_y = (pixel - row * size).to(x.dtype) + 0.5, row.to(x.dtype) + 0.5
-    vertices = [corner[k].index_select(0, triangle) + first_vertex for k in range(3)]
+        first_vertex = where.div(size * size, rounding_mode="floor") * vertex_count
+        vertices = [v + first_vertex for v in vertices]
+    centre = torch.arange(size, device=x.device, dtype=x.dtype) + 0.5
+    centre_x = centre.expand(batch, size, size).flatten().index_select(0, where)
+    centre_y = centre[:, None].expand(batch, size, size).flatten().index_select(0, where)
     xa, xb, xc = (x.index_select(0, v) - centre_x for v in vertices)
     ya, yb, yc = (y.index_select(0, v) - centre_y for v in vertices)
 

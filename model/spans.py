@@ -116,12 +116,17 @@ def _halves(x: Tensor, y: Tensor, nearness: Tensor, corner: Tensor, kept: Tensor
     Returns:
         long and short edge of each half (2K), first row and end row (2K,) int64; a half without rows is empty.
     """
-    index = [corner[k].index_select(0, kept) for k in range(3)]
+    # Sorted as integers, height above vertex number: bits of a float32 sort like the float itself once those of
+    # negative numbers are flipped.
+    bits = y.view(torch.int32)
+    numbers = torch.arange(len(y), device=y.device)
+    key = (bits ^ (bits >> 31 & _INT32_MAX)).long() << 32 | numbers
+    a, b, c = (key.index_select(0, corner[k].index_select(0, kept)) for k in range(3))
+    a, b = torch.minimum(a, b), torch.maximum(a, b)
+    b, c = torch.minimum(b, c), torch.maximum(b, c)
+    a, b = torch.minimum(a, b), torch.maximum(a, b)
+    index = [k & 0xFFFFFFFF for k in (a, b, c)]
     height = [y.index_select(0, i) for i in index]
-    for i, j in ((0, 1), (1, 2), (0, 1)):
-        swap = height[i] > height[j]
-        index[i], index[j] = torch.where(swap, index[j], index[i]), torch.where(swap, index[i], index[j])
-        height[i], height[j] = torch.minimum(height[i], height[j]), torch.maximum(height[i], height[j])
     top, middle, bottom = (
         (x.index_select(0, i), h, nearness.index_select(0, i)) for i, h in zip(index, height, strict=True)
     )
@@ -145,5 +150,7 @@ def _expand(counts: Tensor) -> tuple[Tensor, Tensor]:
     """List counts[i] entries for each i: (total,) int64 the i, and (total,) int64 running from 0 to counts[i] - 1."""
     end = counts.cumsum(0)
     total = int(end[-1]) if len(end) else 0
-    owner = torch.repeat_interleave(counts, output_size=total)
+    # The owner of an entry is the number of lists that ended before it (repeat_interleave takes twice as long).
+    ended = counts.new_zeros(total + 1).scatter_add_(0, end, torch.ones_like(end))
+    owner = ended[:total].cumsum(0)
     return owner, torch.arange(total, device=counts.device) - (end - counts).index_select(0, owner)
