@@ -2,7 +2,7 @@
 
 No OpenGL, no compiler, the same code on CPU and CUDA, deterministic. `spans` finds the nearest triangle per pixel; here
 it is resolved to perspective-correct barycentric coordinates, which carry gradients to the vertices' pixels and depths
-(not through the choice of the triangle), and used: values from vertices, colours from pictures, visibility.
+(not through the choice of the triangle), and used: values from vertices, colours from pictures, what another view sees.
 """
 
 from dataclasses import dataclass
@@ -10,8 +10,12 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from cfr.model.spans import nearest_triangles
 from torch import Tensor
+
+from cfr.model.spans import nearest_triangles
+
+# Share of the local depth slope (per pixel) that a depth test allows on top of its tolerance, for curved surfaces.
+_SLOPE_SLACK = 0.25
 
 
 @dataclass(frozen=True)
@@ -127,12 +131,49 @@ def interpolate(gbuffer: GBuffer, attributes: Tensor, triangles: Tensor) -> Tens
     return result.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
+def reproject(
+    target: GBuffer, source: GBuffer, pixels: Tensor, depth: Tensor, triangles: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Where the points that one view shows are in another view of the same mesh, and whether that view sees them.
+
+    This is what carrying a texture from one view to another needs: `sample_image(picture, where)` on the seen pixels.
+
+    Args:
+        target: G-buffer of the view to fill.
+        source: G-buffer of the view to take from.
+        pixels: (B,V,2) float32 vertices projected into the source view.
+        depth: (B,V) float32 their depth there, decimetres.
+        triangles: (F,3) int64, as given to `rasterize`.
+
+    Returns:
+        where (B,H,W,2) float32 source pixels, (0, 0) where the target shows nothing; and seen (B,H,W) bool: the source
+        view shows this point, so its triangle faces the source view and nothing lies before it (`depth_test`).
+    """
+    # Pixel times depth is linear on a triangle in space, the pixel itself is not.
+    scaled = torch.cat([pixels * depth[..., None], depth[..., None]], dim=-1)
+    point = interpolate(target, scaled, triangles).permute(0, 2, 3, 1)
+    point_depth = point[..., 2]
+    where = point[..., :2] / torch.where(target.covered, point_depth, 1.0)[..., None]
+    facing = _signed_areas(pixels, triangles) < 0
+    shown = target.triangle_id.clamp_min(0).flatten(1)
+    faces_source = facing.gather(1, shown).view(target.triangle_id.shape)
+    return where, target.covered & faces_source & depth_test(source, where, point_depth)
+
+
+def _signed_areas(pixels: Tensor, triangles: Tensor) -> Tensor:
+    """(B,F) twice the area on the screen; negative for triangles that face the viewer (y points down)."""
+    a, b, c = (pixels.index_select(1, triangles[:, k]) for k in range(3))
+    ab, ac = b - a, c - a
+    return ab[..., 0] * ac[..., 1] - ac[..., 0] * ab[..., 1]
+
+
 def depth_test(source: GBuffer, pixels: Tensor, depth: Tensor, tolerance: float = 0.02) -> Tensor:
     """Which surface points a view sees.
 
     The point is compared with the surface shown by the pixel it falls into, extended to the point along the smaller of
     the one-sided depth slopes: so a slanted surface does not hide itself, and a slope is never taken across the step
-    from an occluder to what lies behind it.
+    from an occluder to what lies behind it. Just past the horizon of a rounded surface depth alone cannot tell: where
+    the vertices are at hand, `reproject` does better.
 
     Args:
         source: G-buffer of the view.
@@ -155,7 +196,7 @@ def depth_test(source: GBuffer, pixels: Tensor, depth: Tensor, tolerance: float 
     dx, dy = slope_x.flatten()[nearest], slope_y.flatten()[nearest]
     surface = shown.flatten()[nearest]
     expected = surface + dx * (x - column - 0.5) + dy * (y - row - 0.5)
-    slack = tolerance + 0.5 * (dx.abs() + dy.abs())
+    slack = tolerance + _SLOPE_SLACK * (dx.abs() + dy.abs())
     return inside & surface.isfinite() & (depth.detach() <= expected + slack)
 
 
