@@ -22,7 +22,7 @@ FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "JPEG2000", "GIF", "BMP", "DIB"
 """Pillow's names of what is decoded. Others are left out on purpose: EPS, for one, would start Ghostscript."""
 
 _ORIENTATION_TAG = 0x0112
-_STRIP_PIXELS = 4_000_000
+_STRIP_PIXELS = 1_000_000
 
 
 class ImageError(ValueError):
@@ -47,7 +47,8 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
     Args:
         data: the file's bytes; the format is told by them, not by a name.
-        max_pixels: larger photos (by their header, before anything is decompressed) are refused.
+        max_pixels: larger photos (by their header, before anything is decompressed) are refused. Pillow itself
+            refuses what is above 178 million.
 
     Returns:
         uint8 (H, W, 3), RGB, contiguous and writable.
@@ -68,7 +69,8 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         except ImageError:
             raise
         except (Image.DecompressionBombError, MemoryError) as error:
-            raise ImageError("too_large", f"{error}; scale it down first") from error
+            # Pillow has its own limit and raises before the size can be checked here.
+            raise ImageError("too_large", f"more than {max_pixels:,} pixels; scale it down first") from error
         except Exception as error:  # what a codec raises on damaged bytes has no common base class
             raise ImageError("decode_error", f"damaged file: {error}; copy or download it again") from error
 
@@ -166,7 +168,7 @@ def _to_rgb_array(image: Image.Image) -> np.ndarray:
         image = background
     else:
         image = _to_srgb(image)
-    return _pixels(image.convert("RGB"))
+    return _pixels(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
