@@ -1,0 +1,244 @@
+"""Colours of the face model: the average albedo and the ways in which people's albedo differs.
+
+Everything is painted by this script in log sRGB, where pigments multiply: no photo goes in.
+albedo = exp(mean + basis c) with c of unit variance. Colours are what a face shows under white light of strength 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from regions import FaceRegions, blob, smoothstep
+from surface_harmonics import symmetric_harmonics
+
+# sRGB under white light of strength 1.
+SKIN = (0.70, 0.545, 0.455)
+SCLERA = (0.70, 0.665, 0.64)
+IRIS = (0.20, 0.150, 0.115)
+LIMBUS = (0.10, 0.085, 0.08)
+PUPIL = (0.04, 0.035, 0.035)
+TEETH = (0.74, 0.70, 0.62)
+TONGUE = (0.42, 0.22, 0.21)
+MOUTH = (0.30, 0.13, 0.12)
+NOSTRIL = (0.16, 0.085, 0.07)
+BROW = (0.25, 0.185, 0.145)
+LASH = (0.16, 0.115, 0.10)
+# Log-colour directions. Melanin takes away blue most and, in sRGB values, compresses saturation in dark skin; blood
+# takes away green; the third is the undertone (golden against pink) that the first two leave out.
+MELANIN = np.array([-0.88, -1.0, -1.10])
+BLOOD = np.array([0.25, -1.0, -0.75])
+UNDERTONE = np.array([0.30, 0.35, -1.0])
+# Standard deviations along them.
+MELANIN_DEVIATION, BLOOD_DEVIATION, UNDERTONE_DEVIATION = 0.36, 0.034, 0.034
+# How much of the creases' missing sky light to paint in: light also bounces around inside them.
+OCCLUSION_STRENGTH = 1.1
+DARKEST_OCCLUSION = 0.30
+
+
+@dataclass(frozen=True)
+class AlbedoModel:
+    """log_mean (V, 3), log_basis (A, V, 3) for unit-variance coefficients, float64; names (A,) of the coefficients."""
+
+    log_mean: np.ndarray
+    log_basis: np.ndarray
+    names: tuple[str, ...]
+
+
+def build_albedo(
+    vertices: np.ndarray,
+    triangles: np.ndarray,
+    part: np.ndarray,
+    mirror: np.ndarray,
+    regions: FaceRegions,
+    sky: np.ndarray,
+) -> AlbedoModel:
+    """Paint the average face and its variations.
+
+    Args:
+        vertices: (V, 3) dm, the average face. triangles: (F, 3) int64. part: (F,) str as in `regions.build_regions`.
+        mirror: (V,) int64.
+        regions: of the same face.
+        sky: (V,) 0..1, `ambient_occlusion.sky_visibility`.
+
+    The first coefficients are melanin, blood and undertone.
+    """
+    mean = _paint_mean(vertices, regions, sky)
+    mean = (mean + mean[mirror]) / 2
+    fields = {**_tone_fields(regions), **_feature_fields(vertices, regions)}
+    fields.update(_smooth_fields(vertices, triangles[part == "body"], mirror, regions))
+    return AlbedoModel(mean, np.stack(list(fields.values())), tuple(fields))
+
+
+def _over(log_colour: np.ndarray, weight: np.ndarray, colour: tuple[float, float, float]) -> np.ndarray:
+    """Blend an sRGB colour over log colours (V, 3) with opacity `weight` (V,), in log space."""
+    return log_colour * (1 - weight[:, None]) + weight[:, None] * np.log(colour)
+
+
+def _paint_mean(vertices: np.ndarray, regions: FaceRegions, sky: np.ndarray) -> np.ndarray:
+    """(V, 3) log sRGB of the average face."""
+    w = regions.weights
+    # Offsets in log sRGB that add up, like thin layers of pigment.
+    layers = [
+        (w["forehead"], (0.02, 0.02, 0.01)),
+        (w["cheeks"], (0.01, -0.075, -0.065)),
+        (w["nose_tip"], (0.00, -0.085, -0.075)),
+        (w["chin"], (0.00, -0.03, -0.03)),
+        (w["ears"], (0.02, -0.05, -0.04)),
+        (w["neck"], (-0.10, -0.12, -0.14)),
+        (w["under_eye"], (-0.10, -0.13, -0.10)),
+        (w["nasolabial"], (-0.05, -0.07, -0.07)),
+        (w["stubble"], (-0.09, -0.085, -0.065)),
+        (w["moustache"], (-0.07, -0.08, -0.06)),
+        (w["lids_upper"], (-0.10, -0.14, -0.13)),
+        (w["lids_lower"], (-0.07, -0.12, -0.10)),
+        (w["hairline"], (-0.18, -0.20, -0.22)),
+        (w["lips"], (-0.16, -0.40, -0.30)),
+    ]
+    log_colour = np.broadcast_to(np.log(SKIN), (len(vertices), 3)).copy()
+    for weight, offset in layers:
+        log_colour += weight[:, None] * np.array(offset)
+    lower_lip = smoothstep(vertices[:, 1] - regions.mouth[1], 0.0, -0.06)
+    log_colour += (w["lips"] * (0.10 * lower_lip - 0.06))[:, None]
+    log_colour = _over(log_colour, 0.80 * w["brows"] * _hair_texture(len(vertices)), BROW)
+    log_colour = _over(log_colour, 0.75 * w["lash_line"], LASH)
+    log_colour = _over(log_colour, 0.35 * w["lower_lash_line"], LASH)
+    log_colour = _over(log_colour, w["nostrils"], NOSTRIL)
+    occlusion = (1 - 0.45 * w["ears"]) * OCCLUSION_STRENGTH * np.log(np.maximum(sky, DARKEST_OCCLUSION))
+    # Light that comes out of a crease went through skin: it is redder.
+    log_colour += occlusion[:, None] * np.array([0.85, 1.05, 1.1])
+    return _paint_cavities(_paint_eyes(log_colour, regions, sky), regions)
+
+
+def _hair_texture(count: int) -> np.ndarray:
+    """(V,) around 1: uneven density, since hairs are finer than the mesh."""
+    return np.clip(1 + 0.10 * np.random.default_rng(0).standard_normal(count), 0.7, 1.2)
+
+
+def _paint_eyes(log_colour: np.ndarray, regions: FaceRegions, sky: np.ndarray) -> np.ndarray:
+    angle = regions.gaze_angle
+    ball = np.isfinite(angle)
+    outward = np.abs(regions.beside_eye[:, 0])
+    up = regions.beside_eye[:, 1]
+    painted = np.broadcast_to(np.log(SCLERA), log_colour.shape).copy()
+    corner = smoothstep(outward, 0.07, 0.15)
+    painted += corner[:, None] * np.array([-0.12, -0.26, -0.26])
+    # Shadow of the upper lid and its lashes.
+    painted += (smoothstep(up, 0.02, 0.09))[:, None] * np.array([-0.28, -0.30, -0.30])
+    iris = smoothstep(angle, 25.5, 21.5)
+    painted = _over(painted, iris, LIMBUS)
+    painted = _over(painted, smoothstep(angle, 21.5, 16.5), IRIS)
+    painted += (smoothstep(angle, 22, 16) * smoothstep(up, 0.02, -0.06))[:, None] * np.array([0.22, 0.20, 0.18])
+    painted = _over(painted, smoothstep(angle, 10.5, 7.0), PUPIL)
+    painted += 0.45 * np.log(np.maximum(sky, 0.25))[:, None]
+    return np.where(ball[:, None], painted, log_colour)
+
+
+def _paint_cavities(log_colour: np.ndarray, regions: FaceRegions) -> np.ndarray:
+    """Mouth, teeth and tongue darken with their depth behind the lips, as when the mouth is open."""
+    depth = regions.lips_depth
+    for names, colour, fade in (
+        (("mouth_interior",), MOUTH, 0.16), (("teeth",), TEETH, 0.25), (("tongue",), TONGUE, 0.40),
+    ):  # fmt: skip
+        part = regions.has(*names)
+        dark = np.clip(depth - 0.10, 0, None) / fade
+        log_colour[part] = np.log(colour) - np.minimum(dark, 2.2)[part, None] * np.array([0.9, 1.1, 1.1])
+    return log_colour
+
+
+def _tone_fields(regions: FaceRegions) -> dict[str, np.ndarray]:
+    """Skin tone (A, V, 3) by name: the pigments act on skin, less on lips, hardly on hair, eyes and teeth."""
+    w = regions.weights
+    skin = np.ones(len(regions.labels))
+    skin[regions.has("sclera", "iris", "pupil", "teeth")] = 0.0
+    skin[regions.has("tongue")] = 0.15
+    skin[regions.has("mouth_interior")] = 0.25
+    painted_over = np.maximum.reduce([0.5 * w["brows"], 0.7 * w["lash_line"], 0.8 * w["nostrils"], 0.25 * w["lips"]])
+    skin = skin * (1 - painted_over)
+    sclera = np.where(regions.has("sclera"), 0.22, 0.0) + np.where(regions.has("iris"), 0.6, 0.0)
+    melanin = (skin + sclera)[:, None] * MELANIN * MELANIN_DEVIATION
+    return {
+        "melanin": melanin,
+        "blood": skin[:, None] * BLOOD * BLOOD_DEVIATION,
+        "undertone": skin[:, None] * UNDERTONE * UNDERTONE_DEVIATION,
+    }
+
+
+def _feature_fields(vertices: np.ndarray, regions: FaceRegions) -> dict[str, np.ndarray]:
+    """One field per thing that differs between people besides the tone of their skin."""
+    w = regions.weights
+    grey = np.array([1.0, 1.0, 1.0])
+    iris = np.where(regions.has("iris"), smoothstep(regions.gaze_angle, 25, 20), 0.0)
+    sclera = regions.has("sclera").astype(float)
+    teeth = regions.has("teeth").astype(float)
+    side = np.abs(vertices[:, 0])
+    along_brow = regions.beside_eye[:, 0]
+    brow_line = np.interp(along_brow, [-0.2, 0.1, 0.27], [0.19, 0.245, 0.19])
+    beard = np.maximum(w["stubble"], w["moustache"])
+    upper_lip = smoothstep(vertices[:, 1] - regions.mouth[1], -0.02, 0.04)
+    # name: (weight, log-colour offset of one standard deviation)
+    table = {
+        "lip_redness": (w["lips"], (0.02, -0.11, -0.08)),
+        "lip_darkness": (w["lips"], (-0.12, -0.11, -0.10)),
+        "upper_lip_darkness": (w["lips"] * (upper_lip - 0.5), (-0.10, -0.10, -0.09)),
+        "brow_density": (w["brows"], (-0.33, -0.35, -0.35)),
+        "brow_warmth": (w["brows"], (0.07, 0.0, -0.07)),
+        "brow_height": (w["brows"] * np.clip((regions.beside_eye[:, 1] - brow_line) / 0.04, -1.5, 1.5), -0.18 * grey),
+        "brow_tail": (w["brows"] * np.clip((along_brow - 0.04) / 0.15, -1.3, 1.3), -0.16 * grey),
+        "brow_surroundings": (_ring(regions), -0.10 * grey),
+        "iris_brightness": (iris, (0.38, 0.42, 0.45)),
+        "iris_blue": (iris, (-0.14, 0.05, 0.24)),
+        "sclera_brightness": (sclera, (0.12, 0.12, 0.13)),
+        "sclera_redness": (sclera, (0.03, -0.05, -0.06)),
+        "lashes": (w["lash_line"] + 0.5 * w["lower_lash_line"], -0.22 * grey),
+        "lid_crease": (blob(regions.beside_eye, (0.0, 0.125), (0.14, 0.022)), -0.10 * grey),
+        "lids": (np.maximum(w["lids_upper"], 0.6 * w["lids_lower"]) * (1 - w["lash_line"]), (-0.11, -0.13, -0.12)),
+        "under_eye": (w["under_eye"], (-0.09, -0.10, -0.085)),
+        "teeth": (teeth, (0.12, 0.14, 0.18)),
+        "mouth_darkness": (regions.has("mouth_interior", "tongue").astype(float), (0.25, 0.27, 0.27)),
+        "stubble": (beard, (-0.14, -0.125, -0.10)),
+        "moustache": (w["moustache"] * smoothstep(side, 0.34, 0.24), (-0.11, -0.11, -0.10)),
+        "blush": (w["cheeks"], (0.03, -0.055, -0.045)),
+        "nose_redness": (w["nose_tip"], (0.02, -0.05, -0.04)),
+        "nasolabial": (w["nasolabial"], (-0.07, -0.08, -0.08)),
+        "forehead": (w["forehead"], (0.04, 0.05, 0.05)),
+        "hairline": (w["hairline"], (-0.20, -0.21, -0.21)),
+        "neck": (w["neck"], (-0.12, -0.13, -0.13)),
+        "ears": (w["ears"], (0.03, -0.09, -0.08)),
+        "nostrils": (w["nostrils"], 0.25 * grey),
+    }
+    return {name: weight[:, None] * np.array(offset) for name, (weight, offset) in table.items()}
+
+
+def _ring(regions: FaceRegions) -> np.ndarray:
+    """(V,) 0..1: skin just above and below the brows, where thick brows reach."""
+    wide = blob(regions.beside_eye, (0.03, 0.225), (0.14, 0.055))
+    return wide * (1 - regions.weights["brows"]) * np.isinf(regions.gaze_angle)
+
+
+def _smooth_fields(
+    vertices: np.ndarray, skin_triangles: np.ndarray, mirror: np.ndarray, regions: FaceRegions
+) -> dict[str, np.ndarray]:
+    """Slow changes over the skin: a Gaussian process on the surface, mostly mirror-symmetric."""
+    skin = (1 - 0.7 * regions.weights["brows"]) * (1 - 0.5 * regions.weights["lash_line"])
+    skin[regions.has("mouth_interior", "nostrils", "sclera", "iris", "pupil", "teeth", "tongue")] = 0.0
+    fields: dict[str, np.ndarray] = {}
+    # name: (log-colour direction, modes, standard deviation of the sum, length scale in dm), even and odd.
+    table = {
+        "brightness": ((1.0, 1.06, 1.10), (24, 0.085, 0.45), (8, 0.035, 0.6)),
+        "redness": ((0.35, -1.0, -0.6), (10, 0.024, 0.55), (3, 0.010, 0.7)),
+        "yellowness": ((0.15, 0.25, -1.0), (6, 0.020, 0.7), (0, 0.0, 1.0)),
+    }
+    for odd in (False, True):
+        most = max(spec[2 if odd else 1][0] for spec in table.values()) + 1
+        functions, eigenvalues = symmetric_harmonics(vertices, skin_triangles, mirror, most, antisymmetric=odd)
+        # The constant is the skin tone's business.
+        functions, eigenvalues = (functions, eigenvalues) if odd else (functions[1:], eigenvalues[1:])
+        for name, (direction, even_spec, odd_spec) in table.items():
+            modes, deviation, length = odd_spec if odd else even_spec
+            power = (1 + eigenvalues[:modes] * length**2 / 4) ** -2.0
+            scale = deviation * np.sqrt(power / max(power.sum(), 1e-12))
+            for mode in range(modes):
+                values = np.clip(functions[mode], -3, 3) * scale[mode] * skin
+                fields[f"{name}_{'odd' if odd else 'even'}_{mode}"] = values[:, None] * np.array(direction)
+    return fields
