@@ -41,9 +41,7 @@ class GBuffer:
         return self.covered.flatten().nonzero().squeeze(1)
 
 
-def rasterize(
-    pixels: Tensor, depth: Tensor, triangles: Tensor, size: int, cull_back_faces: bool = True
-) -> GBuffer:
+def rasterize(pixels: Tensor, depth: Tensor, triangles: Tensor, size: int, cull_back_faces: bool = True) -> GBuffer:
     """Rasterise a batch of meshes that share their triangles.
 
     Args:
@@ -61,9 +59,7 @@ def rasterize(
         ValueError: if the shapes do not fit together.
     """
     if pixels.ndim != 3 or pixels.shape[-1] != 2 or depth.shape != pixels.shape[:2]:
-        raise ValueError(
-            f"expected pixels (B,V,2) and depth (B,V), got {tuple(pixels.shape)} and {tuple(depth.shape)}"
-        )
+        raise ValueError(f"expected pixels (B,V,2) and depth (B,V), got {tuple(pixels.shape)} and {tuple(depth.shape)}")
     if triangles.ndim != 2 or triangles.shape[1] != 3:
         raise ValueError(f"expected triangles (F,3), got {tuple(triangles.shape)}")
     corner = triangles.t().contiguous()
