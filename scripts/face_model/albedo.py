@@ -17,6 +17,7 @@ SKIN = (0.70, 0.545, 0.455)
 SCLERA = (0.70, 0.665, 0.64)
 IRIS = (0.20, 0.150, 0.115)
 LIMBUS = (0.10, 0.085, 0.08)
+CATCHLIGHT = (0.75, 0.75, 0.75)
 PUPIL = (0.04, 0.035, 0.035)
 TEETH = (0.74, 0.70, 0.62)
 TONGUE = (0.42, 0.22, 0.21)
@@ -31,6 +32,8 @@ BLOOD = np.array([0.25, -1.0, -0.75])
 UNDERTONE = np.array([0.30, 0.35, -1.0])
 # Standard deviations along them.
 MELANIN_DEVIATION, BLOOD_DEVIATION, UNDERTONE_DEVIATION = 0.36, 0.034, 0.034
+# Uneven pigment at the scale of the mesh (log luminance): skin without it looks like plastic.
+MOTTLING = 0.016
 # How much of the creases' missing sky light to paint in: light also bounces around inside them.
 OCCLUSION_STRENGTH = 1.1
 DARKEST_OCCLUSION = 0.30
@@ -63,9 +66,9 @@ def build_albedo(
 
     The first coefficients are melanin, blood and undertone.
     """
-    mean = _paint_mean(vertices, regions, sky)
+    mean = _paint_mean(regions, sky)
     mean = (mean + mean[mirror]) / 2
-    fields = {**_tone_fields(regions), **_feature_fields(vertices, regions)}
+    fields = {**_tone_fields(regions), **_feature_fields(regions)}
     fields.update(_smooth_fields(vertices, triangles[part == "body"], mirror, regions))
     return AlbedoModel(mean, np.stack(list(fields.values())), tuple(fields))
 
@@ -75,9 +78,10 @@ def _over(log_colour: np.ndarray, weight: np.ndarray, colour: tuple[float, float
     return log_colour * (1 - weight[:, None]) + weight[:, None] * np.log(colour)
 
 
-def _paint_mean(vertices: np.ndarray, regions: FaceRegions, sky: np.ndarray) -> np.ndarray:
+def _paint_mean(regions: FaceRegions, sky: np.ndarray) -> np.ndarray:
     """(V, 3) log sRGB of the average face."""
     w = regions.weights
+    height = regions.points[:, 1] - regions.mouth[1]
     # Offsets in log sRGB that add up, like thin layers of pigment.
     layers = [
         (w["forehead"], (0.02, 0.02, 0.01)),
@@ -95,12 +99,13 @@ def _paint_mean(vertices: np.ndarray, regions: FaceRegions, sky: np.ndarray) -> 
         (w["hairline"], (-0.18, -0.20, -0.22)),
         (w["lips"], (-0.16, -0.40, -0.30)),
     ]
-    log_colour = np.broadcast_to(np.log(SKIN), (len(vertices), 3)).copy()
+    log_colour = np.broadcast_to(np.log(SKIN), regions.points.shape).copy()
     for weight, offset in layers:
         log_colour += weight[:, None] * np.array(offset)
-    lower_lip = smoothstep(vertices[:, 1] - regions.mouth[1], 0.0, -0.06)
+    log_colour += MOTTLING * np.random.default_rng(1).standard_normal((len(height), 1))
+    lower_lip = smoothstep(height, 0.0, -0.06)
     log_colour += (w["lips"] * (0.10 * lower_lip - 0.06))[:, None]
-    log_colour = _over(log_colour, 0.80 * w["brows"] * _hair_texture(len(vertices)), BROW)
+    log_colour = _over(log_colour, 0.80 * w["brows"] * _hair_texture(len(height)), BROW)
     log_colour = _over(log_colour, 0.75 * w["lash_line"], LASH)
     log_colour = _over(log_colour, 0.35 * w["lower_lash_line"], LASH)
     log_colour = _over(log_colour, w["nostrils"], NOSTRIL)
@@ -118,8 +123,8 @@ def _hair_texture(count: int) -> np.ndarray:
 def _paint_eyes(log_colour: np.ndarray, regions: FaceRegions, sky: np.ndarray) -> np.ndarray:
     angle = regions.gaze_angle
     ball = np.isfinite(angle)
-    outward = np.abs(regions.beside_eye[:, 0])
-    up = regions.beside_eye[:, 1]
+    outward_signed, up = regions.beside_eye.T
+    outward = np.abs(outward_signed)
     painted = np.broadcast_to(np.log(SCLERA), log_colour.shape).copy()
     corner = smoothstep(outward, 0.07, 0.15)
     painted += corner[:, None] * np.array([-0.12, -0.26, -0.26])
@@ -131,6 +136,9 @@ def _paint_eyes(log_colour: np.ndarray, regions: FaceRegions, sky: np.ndarray) -
     painted += (smoothstep(angle, 22, 16) * smoothstep(up, 0.02, -0.06))[:, None] * np.array([0.22, 0.20, 0.18])
     painted = _over(painted, smoothstep(angle, 10.5, 7.0), PUPIL)
     painted += 0.45 * np.log(np.maximum(sky, 0.25))[:, None]
+    # Nearly every photo has a catchlight near the top of the pupil; without one an eye looks dead.
+    catchlight = blob(np.stack([outward_signed, up], 1), (0.004, 0.021), (0.009, 0.009))
+    painted = _over(painted, 0.9 * catchlight * (regions.gaze_angle < 30), CATCHLIGHT)
     return np.where(ball[:, None], painted, log_colour)
 
 
@@ -164,18 +172,18 @@ def _tone_fields(regions: FaceRegions) -> dict[str, np.ndarray]:
     }
 
 
-def _feature_fields(vertices: np.ndarray, regions: FaceRegions) -> dict[str, np.ndarray]:
+def _feature_fields(regions: FaceRegions) -> dict[str, np.ndarray]:
     """One field per thing that differs between people besides the tone of their skin."""
     w = regions.weights
     grey = np.array([1.0, 1.0, 1.0])
     iris = np.where(regions.has("iris"), smoothstep(regions.gaze_angle, 25, 20), 0.0)
     sclera = regions.has("sclera").astype(float)
     teeth = regions.has("teeth").astype(float)
-    side = np.abs(vertices[:, 0])
+    side = np.abs(regions.points[:, 0])
     along_brow = regions.beside_eye[:, 0]
     brow_line = np.interp(along_brow, [-0.2, 0.1, 0.27], [0.19, 0.245, 0.19])
     beard = np.maximum(w["stubble"], w["moustache"])
-    upper_lip = smoothstep(vertices[:, 1] - regions.mouth[1], -0.02, 0.04)
+    upper_lip = smoothstep(regions.points[:, 1] - regions.mouth[1], -0.02, 0.04)
     # name: (weight, log-colour offset of one standard deviation)
     table = {
         "lip_redness": (w["lips"], (0.02, -0.11, -0.08)),

@@ -21,6 +21,8 @@ REGION_NAMES = (
 # Angular radii (degrees from the gaze) of iris and pupil on eyeballs 15 mm in radius: 11.7 mm and 4 mm across.
 IRIS_ANGLE = 23.0
 PUPIL_ANGLE = 8.0
+# The eyeballs of the face that the measures in this file (decimetres) were taken on lie this far from the middle.
+EYE_DISTANCE = 0.2889
 # Middle line of a brow: outwards and up from the eyeball's centre, and half its height (dm).
 BROW_LINE = np.array([
     (-0.190, 0.203, 0.036), (-0.12, 0.214, 0.041), (-0.03, 0.227, 0.039), (0.06, 0.239, 0.033), (0.13, 0.239, 0.026),
@@ -34,13 +36,15 @@ class FaceRegions:
 
     labels: (V,) int64 into `REGION_NAMES`. weights: soft masks (V,) float64 0..1 by name: lips, brows, lash_line,
     lids_upper, lids_lower, ears, nostrils, under_eye, cheeks, nose_tip, forehead, stubble, moustache, neck, hairline.
-    eye_centres: (2, 3) dm, of the side x < 0 and x > 0. gaze_angle: (V,) degrees from straight ahead on the eyeballs,
-    inf elsewhere. beside_eye: (V, 2) outwards and up from the nearer eyeball's centre, dm. mouth: (3,) dm.
-    lips_depth: (V,) how far behind the lips' front a vertex lies, dm.
+    points: (V, 3) the vertices in the size of the face that `EYE_DISTANCE` belongs to (dm), as are all other lengths.
+    eye_centres: (2, 3), of the side x < 0 and x > 0. gaze_angle: (V,) degrees from straight ahead on the eyeballs, inf
+    elsewhere. beside_eye: (V, 2) outwards and up from the nearer eyeball's centre. mouth: (3,) middle of the lips, at
+    their front. lips_depth: (V,) how far behind the lips' front a vertex lies.
     """
 
     labels: np.ndarray
     weights: dict[str, np.ndarray]
+    points: np.ndarray
     eye_centres: np.ndarray
     gaze_angle: np.ndarray
     beside_eye: np.ndarray
@@ -89,6 +93,8 @@ def build_regions(
     body = member["body"]
     balls = member["l-eye"] | member["r-eye"]
     centres = _eyeballs(vertices, balls)
+    scale = EYE_DISTANCE / centres[1, 0]
+    vertices, centres = vertices * scale, centres * scale
     nearer = (vertices[:, 0] > 0).astype(int)
     from_eye = vertices - centres[nearer]
     outward = np.abs(vertices[:, 0]) - centres[1, 0]
@@ -137,7 +143,7 @@ def build_regions(
     label("sclera", balls)
     label("iris", gaze_angle < IRIS_ANGLE + 0.5)
     label("pupil", gaze_angle < PUPIL_ANGLE)
-    return FaceRegions(labels, weights, centres, gaze_angle, beside_eye, mouth, lips_depth)
+    return FaceRegions(labels, weights, vertices, centres, gaze_angle, beside_eye, mouth, lips_depth)
 
 
 def _sample_mask(path: Path, triangles: np.ndarray, uv: np.ndarray, part: np.ndarray, count: int) -> np.ndarray:
