@@ -41,7 +41,14 @@ class GBuffer:
         return self.covered.flatten().nonzero().squeeze(1)
 
 
-def rasterize(pixels: Tensor, depth: Tensor, triangles: Tensor, size: int, cull_back_faces: bool = True) -> GBuffer:
+def rasterize(
+    pixels: Tensor,
+    depth: Tensor,
+    triangles: Tensor,
+    size: int,
+    cull_back_faces: bool = True,
+    images_at_once: int | None = None,
+) -> GBuffer:
     """Rasterise a batch of meshes that share their triangles.
 
     Args:
@@ -50,6 +57,8 @@ def rasterize(pixels: Tensor, depth: Tensor, triangles: Tensor, size: int, cull_
         triangles: (F,3) int64; counter-clockwise on the screen (with y up) is the front.
         size: height and width of the frame in pixels.
         cull_back_faces: leave out triangles that show their back.
+        images_at_once: how many images share the temporary arrays; changes no result. By default one on a CPU, where
+            it then stays in the cache, and all on a GPU.
 
     Returns:
         The G-buffer, (B,size,size). Triangles without area, with a vertex that is not finite or not in front of the
@@ -63,8 +72,7 @@ def rasterize(pixels: Tensor, depth: Tensor, triangles: Tensor, size: int, cull_
     if triangles.ndim != 2 or triangles.shape[1] != 3:
         raise ValueError(f"expected triangles (F,3), got {tuple(triangles.shape)}")
     corner = triangles.t().contiguous()
-    # On a CPU one image at a time stays in the cache; a GPU wants the whole batch.
-    chunk = 1 if pixels.device.type == "cpu" else max(len(pixels), 1)
+    chunk = images_at_once or (1 if pixels.device.type == "cpu" else max(len(pixels), 1))
     parts = [
         _rasterize_chunk(pixels[i : i + chunk], depth[i : i + chunk], corner, size, cull_back_faces)
         for i in range(0, max(len(pixels), 1), chunk)
@@ -75,8 +83,9 @@ def rasterize(pixels: Tensor, depth: Tensor, triangles: Tensor, size: int, cull_
 def _rasterize_chunk(pixels: Tensor, depth: Tensor, corner: Tensor, size: int, cull_back_faces: bool):
     """Fields of the G-buffer of a few images, as (b,size,size,...) tensors; corner (3,F) int64 contiguous."""
     batch, vertex_count = depth.shape
-    x, y, depth = pixels[..., 0].flatten(), pixels[..., 1].flatten(), depth.flatten()
-    shown = nearest_triangles(x.detach(), y.detach(), depth.detach(), corner, batch, size, cull_back_faces)
+    x, y, depth = pixels[..., 0].flatten().contiguous(), pixels[..., 1].flatten().contiguous(), depth.flatten()
+    single = (values.detach().float() for values in (x, y, depth))
+    shown = nearest_triangles(*single, corner, batch, size, cull_back_faces)
     where = (shown >= 0).nonzero().squeeze(1)
     triangle = shown.index_select(0, where)
     vertices = [corner[k].index_select(0, triangle) for k in range(3)]

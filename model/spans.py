@@ -63,8 +63,8 @@ def nearest_triangles(
     # NaN fails every comparison, so one marked coordinate leaves out every triangle of the vertex.
     x = torch.where(usable, x, torch.nan)
     triangle_count = corner.shape[1]
-    if batch > 1:
-        offset = torch.arange(batch, device=corner.device) * (len(x) // batch)
+    if batch != 1:
+        offset = torch.arange(batch, device=corner.device) * (len(x) // max(batch, 1))
         corner = (corner[:, None] + offset[:, None]).flatten(1)
     kept = _covering(x, y, corner, size, cull_back_faces)
     image = kept.div(triangle_count, rounding_mode="floor") if batch > 1 else None
@@ -86,7 +86,7 @@ def nearest_triangles(
     if image is not None:
         first_pixel += torch.cat([image, image]).index_select(0, half) * (size * size)
     span, step_right = _expand((end_column - first_column).clamp_min(0).long())
-    nearness = nearness.index_select(0, span) + step_right.to(x.dtype) * slope.index_select(0, span)
+    nearness = (nearness.index_select(0, span) + step_right.to(x.dtype) * slope.index_select(0, span)).clamp_min_(0)
     span_number = torch.cat([number, number]).index_select(0, half)
     # Bits of a positive float32 sort like the float itself, so the nearest sample has the smallest key.
     key = (_INT32_MAX - nearness.view(torch.int32)).long() << 32 | span_number.index_select(0, span)
