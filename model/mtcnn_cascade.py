@@ -128,19 +128,19 @@ class Cascade(nn.Module):
         levels = [self._propose(image, scale) for scale in scales]
         boxes = torch.cat([image.new_empty((0, 4), dtype=torch.float64), *(boxes for boxes, _ in levels)])
         scores = torch.cat([boxes.new_empty(0), *(scores for _, scores in levels)])
-        boxes = _squared(boxes[_survivors(boxes, scores, _OVERLAP)])
+        boxes = _squared(boxes[surviving_boxes(boxes, scores, _OVERLAP)])
 
         offsets, scores = self._classify(self.refine, image, boxes, 24)
         keep = scores > _REFINE_THRESHOLD
         boxes, scores = _moved(boxes, offsets)[keep], scores[keep]
-        boxes = _squared(boxes[_survivors(boxes, scores, _OVERLAP)])
+        boxes = _squared(boxes[surviving_boxes(boxes, scores, _OVERLAP)])
 
         offsets, points, scores = self._classify(self.output, image, boxes, 48)
         extent = boxes[:, None, 2:] - boxes[:, None, :2] + 1
         landmarks = points.reshape(-1, 2, 5).transpose(1, 2) * extent + boxes[:, None, :2] - 1
         keep = scores > threshold
         boxes, scores, landmarks = _moved(boxes, offsets)[keep], scores[keep], landmarks[keep]
-        order = _survivors(boxes, scores, _OVERLAP, of_smaller=True)
+        order = surviving_boxes(boxes, scores, _OVERLAP, of_smaller=True)
         return boxes[order], scores[order], landmarks[order]
 
     def _propose(self, image: Tensor, scale: float) -> tuple[Tensor, Tensor]:
@@ -153,7 +153,7 @@ class Cascade(nn.Module):
         # A cell of the original is one pixel short: from 1 to 12.
         cells = torch.cat([corner + 1, corner + CELL], dim=1)
         boxes = (cells + (CELL - 1) * offsets[:, rows, columns].T) / scale
-        order = _survivors(boxes, scores, _LEVEL_OVERLAP)
+        order = surviving_boxes(boxes, scores, _LEVEL_OVERLAP)
         return boxes[order], scores[order]
 
     @staticmethod
@@ -214,7 +214,7 @@ def _squared(boxes: Tensor) -> Tensor:
     return torch.cat([corner, corner + side], dim=1)
 
 
-def _survivors(boxes: Tensor, scores: Tensor, overlap: float, of_smaller: bool = False) -> Tensor:
+def surviving_boxes(boxes: Tensor, scores: Tensor, overlap: float, of_smaller: bool = False) -> Tensor:
     """Indices, by descending score, of the boxes that no better one overlaps by more than a share of their union.
 
     Unlike the textbook's rule, a box that is itself suppressed still suppresses. With `of_smaller`, the share is of
