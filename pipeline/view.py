@@ -1,0 +1,116 @@
+"""`cfr view`: draw a contact sheet or a gallery page of pairs."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from cfr.pipeline.contact_sheet import SheetRow, draw_sheet
+from cfr.pipeline.errors import UserError, reject_unknown_arguments
+from cfr.pipeline.gallery import GalleryWriter
+from cfr.pipeline.pair_rows import RowReference, find_shards, read_failures, read_rows, read_schema, select_rows
+from cfr.pipeline.where import comparable_columns
+
+PAGE_ROWS = 12
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `cfr view`."""
+    parser.add_argument("source", metavar="OUT", help="output folder of `cfr pairs`, or some of its pairs/*.parquet")
+    parser.add_argument("--output", metavar="FILE", help="contact sheet: .png, .jpg or .webp (default: sheet.png)")
+    parser.add_argument("--html", metavar="PLACE", help="gallery page: a folder or a .html file; opens from disk")
+    parser.add_argument("--rows", type=int, default=PAGE_ROWS, metavar="N", help="how many rows at most (default: 12)")
+    parser.add_argument("--where", metavar="FILTER", help='only these rows, e.g. "abs(yaw) > 30 and quality >= 0.5"')
+    parser.add_argument("--sort", metavar="COLUMN", help="smallest first; -COLUMN: largest first")
+    parser.epilog = """\
+A sheet of more than 12 rows continues in FILE-2, FILE-3, ... With --html alone no sheet is drawn.
+
+examples:
+  cfr view pairs --output sheet.png
+  cfr view pairs --output worst.png --rows 24 --sort -fit_error
+  cfr view pairs --html gallery --rows 500 --where "occluded_fraction > 0.1 and not (view_yaw in (90, -90))"
+"""
+
+
+def run(args: argparse.Namespace, beam_arguments: list[str]) -> int:
+    """Draw what was asked for; 0 if there was something to draw.
+
+    Raises:
+        UserError: nothing to show, a wrong filter or column, or a place that cannot be written to.
+    """
+    reject_unknown_arguments(beam_arguments)
+    if args.rows < 1:
+        raise UserError(f"--rows must be at least 1, not {args.rows}")
+    sheet = args.output or (None if args.html else "sheet.png")
+    if sheet and Path(sheet).suffix.lower() not in _SUFFIXES:
+        raise UserError(f"--output {sheet}: the sheet is a picture; end its name with one of {', '.join(_SUFFIXES)}")
+    shards = find_shards(args.source)
+    schema = read_schema(shards.pairs[0])
+    chosen = select_rows(shards.pairs, args.rows, args.where, args.sort)
+    note = _describe(args, len(chosen))
+    if not chosen and not args.html:
+        raise UserError(f"no row to draw: {note}" + ("; --html lists the failures" if shards.failures else ""))
+    try:
+        gallery = GalleryWriter(Path(args.html)) if args.html else None
+        sheets = _draw(chosen, schema, args, note, Path(sheet) if sheet and chosen else None, gallery)
+        if gallery:
+            columns = comparable_columns(schema)
+            page = gallery.finish(args.source, note, columns, args.sort, read_failures(shards.failures))
+    except OSError as error:
+        raise UserError(f"cannot write {error.filename or sheet or args.html}: {error.strerror or error}") from error
+    for path in sheets:
+        print(f"contact sheet: {path}")
+    if gallery:
+        print(f"gallery: {page}")
+    print(note)
+    return 0
+
+
+def _draw(
+    chosen: Sequence[RowReference],
+    schema: pa.Schema,
+    args: argparse.Namespace,
+    note: str,
+    sheet: Path | None,
+    gallery: GalleryWriter | None,
+) -> list[Path]:
+    """Draw page by page, so that the pictures of one page are in memory at a time; returns the sheets' paths."""
+    paths = []
+    extra = [name for name in [(args.sort or "").removeprefix("-")] if name]
+    pages = -(-len(chosen) // PAGE_ROWS)
+    for number, rows in enumerate(_pages(chosen, comparable_columns(schema)), start=1):
+        if gallery:
+            for row in rows:
+                gallery.add(row.values, row.pictures)
+        if sheet:
+            path = sheet if number == 1 else sheet.with_name(f"{sheet.stem}-{number}{sheet.suffix}")
+            of = f" · sheet {number} of {pages}" if pages > 1 else ""
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draw_sheet(rows, args.source, note + of, extra).save(path, quality=92)
+            paths.append(path)
+    return paths
+
+
+def _pages(chosen: Sequence[RowReference], columns: Sequence[str]) -> Iterator[list[SheetRow]]:
+    # Loads torch and the face model: not before the arguments are known to be right.
+    from cfr.pipeline.pair_pictures import NEEDED_COLUMNS, PairPainter
+
+    painter = PairPainter()
+    for first in range(0, len(chosen), PAGE_ROWS):
+        rows = list(read_rows(chosen[first : first + PAGE_ROWS], [*columns, *NEEDED_COLUMNS]))
+        yield [
+            SheetRow({name: row.values.get(name) for name in columns}, pictures)
+            for row, pictures in zip(rows, painter.paint(rows), strict=True)
+        ]
+
+
+def _describe(args: argparse.Namespace, count: int) -> str:
+    parts = [f"{count} row" + ("" if count == 1 else "s")]
+    if args.where:
+        parts.append(f"where {args.where}")
+    if args.sort:
+        key = args.sort.removeprefix("-")
+        parts.append(f"sorted by {key}, {'largest' if args.sort.startswith('-') else 'smallest'} first")
+    return " · ".join(parts)
