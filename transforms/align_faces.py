@@ -1,0 +1,106 @@
+"""Decodes the photos one by one, finds the faces and cuts the aligned crops; the photos go no further."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from cfr.model.alignment import CONTEXT_SIZE, context_crop, crop_affine
+from cfr.model.images import ImageError, decode_image
+from cfr.transforms.batches import FaceBatch, FailureRecord, ImageBatch
+from cfr.transforms.read_images import read_photos
+from cfr.transforms.stage import Rejection, Stage
+
+_NO_FACE = Rejection("no_face", "no face was found; if there is one, try the photo larger, upright or with more margin")
+_EMPTY = Rejection("empty_image", "the row has no image bytes; store the file's bytes in the image column")
+
+
+class AlignFaces(Stage):
+    """ImageBatch -> FaceBatch."""
+
+    label = "align_faces"
+
+    def load(self) -> None:
+        """The detector."""
+        self.detector = self.context.models.detector()
+
+    def run_unit(
+        self,
+        batch: ImageBatch,
+        one_at_a_time: bool = False,
+        given_up: frozenset[int] = frozenset(),
+        announce: Callable[[int], None] = lambda item: None,
+    ) -> FaceBatch:
+        """See `Stage.run_unit`; items are the unit's rows. Photos are always taken one at a time."""
+        record = batch.record
+        usable = set(batch.row.tolist())
+        found: list[dict[str, np.ndarray]] = []
+        failures: list[FailureRecord] = []
+        for row, data in enumerate(read_photos(record.unit, self.context.settings.image_column)):
+            if row not in usable:
+                continue
+            image_id = record.image_ids[row]
+            if row in given_up:
+                failures.append(self.crashed(image_id, -1))
+                continue
+            announce(row)
+            try:
+                faces = self._faces(data)
+            except (MemoryError, ImportError):
+                raise
+            except ImageError as error:
+                failures.append(self.failure(image_id, -1, Rejection(error.reason, error.message)))
+            except Exception as error:
+                failures.append(self.failure(image_id, -1, error))
+            else:
+                if isinstance(faces, Rejection):
+                    failures.append(self.failure(image_id, -1, faces))
+                else:
+                    found.append({"row": np.full(len(faces["face_index"]), row), **faces})
+            self.report(record, row + 1, record.unit.rows)
+        empty = {
+            "row": np.zeros(0, np.int64),
+            "face_index": np.zeros(0, np.int64),
+            "context": np.zeros((0, CONTEXT_SIZE, CONTEXT_SIZE, 3), np.uint8),
+            "crop": np.zeros((0, 6)),
+            "box": np.zeros((0, 4), np.float32),
+            "landmarks5": np.zeros((0, 5, 2), np.float32),
+            "detection_score": np.zeros(0, np.float32),
+        }
+        columns = {name: np.concatenate([none, *(part[name] for part in found)]) for name, none in empty.items()}
+        return FaceBatch(dataclasses.replace(record, failures=(*record.failures, *failures)), **columns)
+
+    def _faces(self, data: bytes | None) -> dict[str, np.ndarray] | Rejection:
+        """The chosen faces of one photo, as columns of a FaceBatch."""
+        if not data:
+            return _EMPTY
+        image = decode_image(data)
+        detections = self.detector.detect(image)
+        if len(detections.scores) == 0:
+            return _NO_FACE
+        chosen = choose_faces(detections.boxes, self.context.settings.faces)
+        landmarks5 = np.asarray(detections.landmarks5, dtype=np.float32)[chosen]
+        crops = np.stack([crop_affine(points) for points in landmarks5])
+        return {
+            "face_index": chosen,
+            "context": np.stack([context_crop(image, crop) for crop in crops]),
+            "crop": crops,
+            "box": np.asarray(detections.boxes, dtype=np.float32)[chosen],
+            "landmarks5": landmarks5,
+            "detection_score": np.asarray(detections.scores, dtype=np.float32)[chosen],
+        }
+
+
+def choose_faces(boxes: np.ndarray, faces: str) -> np.ndarray:
+    """Indices of the faces to use, int64.
+
+    Args:
+        boxes: (n,4) x1, y1, x2, y2 of all detections, by descending score.
+        faces: "best" = highest score, "largest" = largest box, "all".
+    """
+    if faces == "all":
+        return np.arange(len(boxes), dtype=np.int64)
+    if faces == "largest":
+        sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+        return np.array([np.argmax(sides.prod(axis=1))], dtype=np.int64)
+    return np.zeros(1, dtype=np.int64)

@@ -1,0 +1,52 @@
+"""The models that the stages call, loaded once per process; tests pass a stand-in with the same methods."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DefaultModels:
+    """Everything that a default run needs, from the package and its dependencies.
+
+    Attributes:
+        device: "cpu", "cuda", or "auto" = CUDA where there is any.
+    """
+
+    device: str = "auto"
+
+    def torch_device(self) -> str:
+        """Where the models run.
+
+        Raises:
+            RuntimeError: "cuda" was asked for and this machine has none.
+        """
+        import torch
+
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError("--device cuda: torch sees no CUDA device on this machine; use --device auto or cpu")
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        return self.device
+
+    def detector(self):
+        """Face detector with `detect(image)`."""
+        from cfr.model.detector import MTCNN
+
+        return MTCNN.load_default(self.torch_device())
+
+    def fitter(self):
+        """Fit with `fit(context, landmarks5)`."""
+        from cfr.model.fitting import FaceFitter
+
+        return FaceFitter(self.torch_device())
+
+    def occlusion_transfer(self):
+        """Occluder mask and swap with `transfer(photo, guidance, coefficients)`."""
+        from cfr.transforms.transfer_occlusion import OcclusionTransfer
+
+        return OcclusionTransfer(self.torch_device())
+
+    def rotator(self):
+        """Double rotation with `rotate(texture, coefficients, view)`."""
+        from cfr.model.double_rotation import DoubleRotator
+
+        return DoubleRotator(self.torch_device())

@@ -1,0 +1,174 @@
+"""Encodes a unit's pairs, commits the shard with its failures and manifest, and checks that no row is lost."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+from apache_beam.metrics import Metrics
+
+from cfr.model.images import encode_image
+from cfr.pipeline import progress
+from cfr.pipeline.commit import commit_unit
+from cfr.pipeline.manifests import Manifest
+from cfr.pipeline.schemas import IMAGE, MASKS, pair_schema, serialize, serialize_failures
+from cfr.transforms.batches import FailureRecord, PairBatch
+from cfr.transforms.stage import Stage, give_up_unit
+
+_CROP = slice(48, 272)
+_ATTEMPTS = 3
+_PAUSE_SECONDS = 1.0
+
+
+class WriteShard(Stage):
+    """PairBatch -> one manifest row per unit: {"unit_id", "rows", "rows_failed", "outputs"}."""
+
+    label = "write_shard"
+
+    def process(self, batch: PairBatch) -> Iterator[dict[str, Any]]:
+        """One unit."""
+        started = time.perf_counter()
+        record, context = batch.record, self.context
+        table, failures = self._table(batch)
+        failures = [*record.failures, *failures]
+        shard = serialize(table, context.settings.pictures)
+        failure_shard = serialize_failures(failures) if failures else None
+        seconds = {**record.seconds, self.label: time.perf_counter() - started}
+        manifest = _manifest(batch, table, failures, context.job_hash, seconds)
+        for attempt in range(_ATTEMPTS):
+            try:
+                manifest = commit_unit(context.layout, manifest, shard, failure_shard)
+                break
+            except OSError as error:
+                if attempt == _ATTEMPTS - 1:
+                    give_up_unit(context, record.unit, f"its shard cannot be written ({error}); check the output disk")
+                    return
+                time.sleep(_PAUSE_SECONDS * (attempt + 1))
+        progress.clear_marks(context.layout, record.unit.unit_id)
+        progress.reporter(context.layout).unit_finished(manifest.rows, manifest.rows_failed, manifest.outputs)
+        Metrics.counter(self.label, "rows").inc(manifest.rows)
+        Metrics.counter(self.label, "outputs").inc(manifest.outputs)
+        names = ("unit_id", "rows", "rows_failed", "outputs")
+        yield {name: getattr(manifest, name) for name in names}
+
+    def _table(self, batch: PairBatch) -> tuple[pa.Table, list[FailureRecord]]:
+        """The shard's rows; a pair whose pictures cannot be encoded becomes a failure."""
+        settings = self.context.settings
+        faces = batch.swaps.fits.faces
+        images: dict[str, list[dict[str, Any]]] = {name: [] for name in settings.pictures}
+        written: list[int] = []
+        failures: list[FailureRecord] = []
+        for pair in range(len(batch)):
+            face = batch.face[pair]
+            try:
+                encoded = self._encode(batch, pair)
+            except Exception as error:
+                failures.append(self.failure(faces.image_id(face), int(faces.face_index[face]), error))
+                continue
+            written.append(pair)
+            for name, data in encoded.items():
+                images[name].append({"bytes": data, "path": None})
+            self.report(batch.record, pair + 1, len(batch))
+        kept = batch.record.kept
+        schema = pair_schema(
+            settings.pictures, kept.schema if kept is not None else pa.schema([]), dict(settings.metadata)
+        )
+        columns = _numbers(batch, written)
+        columns.update({name: pa.array(values, IMAGE) for name, values in images.items()})
+        if kept is not None:
+            carried = kept.take(pa.array(faces.row[batch.face[written]], pa.int64()))
+            columns.update({name: carried.column(name) for name in carried.column_names})
+        return pa.table([columns[name] for name in schema.names], schema=schema), failures
+
+    def _encode(self, batch: PairBatch, pair: int) -> dict[str, bytes]:
+        """{column: encoded picture} of one pair."""
+        face = batch.face[pair]
+        swaps = batch.swaps
+        pictures = {
+            "target": swaps.fits.faces.context[face][_CROP, _CROP],
+            "rotated": batch.rotated[pair],
+            "guidance": swaps.guidance[face],
+            "occlusion_mask": batch.occlusion_mask[pair],
+            "occluder_mask": swaps.occluder_mask[face],
+            "face_mask": swaps.fits.face_mask[face],
+        }
+        encoding = self.context.settings.encoding
+        return {
+            name: encode_image(pictures[name], "png" if name in MASKS else encoding)
+            for name in self.context.settings.pictures
+        }
+
+
+def _numbers(batch: PairBatch, written: list[int]) -> dict[str, Any]:
+    """All columns but the pictures."""
+    swaps, fits = batch.swaps, batch.swaps.fits
+    faces = fits.faces
+    face = batch.face[written]
+    view_index = batch.view_index[written]
+    image_ids = [faces.image_id(item) for item in face]
+    keys = zip(image_ids, faces.face_index[face], view_index, strict=True)
+    columns: dict[str, Any] = {
+        "pair_id": [f"{image_id}#{face_index}.{view}" for image_id, face_index, view in keys],
+        "image_id": image_ids,
+        "face_index": faces.face_index[face],
+        "view_index": view_index,
+        "detection_score": faces.detection_score[face],
+        "fit_error": fits.fit_error[face],
+        "occluded_fraction": swaps.occluded_fraction[face],
+        "visible_fraction": batch.visible_fraction[written],
+        "sharpness": swaps.sharpness[face],
+        "quality": batch.quality[written],
+    }
+    for axis, name in enumerate(("yaw", "pitch", "roll")):
+        columns[name] = fits.pose[face][:, axis]
+        columns[f"view_{name}"] = batch.view[written][:, axis]
+    lists = {
+        "coefficients": fits.coefficients[face],
+        "crop": faces.crop[face].astype("float32"),
+        "box": faces.box[face],
+        "landmarks5": faces.landmarks5[face].reshape(-1, 10),
+    }
+    columns.update({name: values.tolist() for name, values in lists.items()})
+    return columns
+
+
+def _manifest(
+    batch: PairBatch, table: pa.Table, failures: list[FailureRecord], job_hash: str, seconds: dict[str, float]
+) -> Manifest:
+    """The unit's manifest before it is committed.
+
+    Raises:
+        RuntimeError: a row has neither an output nor a failure: a bug.
+    """
+    record = batch.record
+    with_output = set(batch.swaps.fits.faces.row[batch.face].tolist())
+    with_output = {record.image_ids[row] for row in with_output} & set(table.column("image_id").to_pylist())
+    whole_rows = [failure for failure in failures if failure.face_index < 0]
+    by_face = [failure for failure in failures if failure.face_index >= 0]
+    without = {failure.image_id for failure in by_face} - with_output
+    rows_failed = len(whole_rows) + len(without)
+    if len(with_output) + rows_failed != record.unit.rows:
+        raise RuntimeError(
+            f"unit {record.unit.unit_id}: {record.unit.rows} rows in, but {len(with_output)} with output and "
+            f"{rows_failed} failed; please report this"
+        )
+    return Manifest(
+        unit_id=record.unit.unit_id,
+        path=record.unit.path,
+        first_row=record.unit.first_row,
+        rows=record.unit.rows,
+        input_identity=record.unit.input_identity,
+        job_hash=job_hash,
+        shard_bytes=0,
+        shard_sha256="",
+        failures_bytes=0,
+        failures_sha256="",
+        rows_with_output=len(with_output),
+        rows_failed=rows_failed,
+        rows_filtered=0,
+        outputs=table.num_rows,
+        faces_failed=len(by_face),
+        failures=dict(sorted(Counter(failure.reason for failure in failures).items())),
+        seconds={name: round(value, 4) for name, value in seconds.items()},
+    )
