@@ -53,7 +53,7 @@ def main() -> None:
             f"ms per photo: mean {np.mean(milliseconds or [0.0]):.0f}, median {spread[0]:.0f}, "
             f"90% {spread[1]:.0f}, most {spread[2]:.0f}"
         )
-        if arguments.missed:
+        if arguments.missed and missed:
             print(*(f"  {name}" for name in missed), sep="\n")
 
 
