@@ -102,7 +102,7 @@ function drawRow(row) {
   for (const [label, ...names] of [["pose", "yaw", "pitch", "roll"], ["view", "view_yaw", "view_pitch", "view_roll"]]) {
     if (!names.every(name => typeof row.values[name] === "number")) continue;
     list.append(make("dt", label, { title: names.join(", ") }),
-      make("dd", names.map(name => row.values[name].toFixed(0) + "\\u00b0").join("  ")));
+      make("dd", names.map(name => (Math.round(row.values[name]) + 0) + "\\u00b0").join("  ")));
     names.forEach(name => done.add(name));
   }
   for (const name of data.columns) {

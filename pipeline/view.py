@@ -95,8 +95,12 @@ def _draw(
 
 def _pages(chosen: Sequence[RowReference], columns: Sequence[str]) -> Iterator[list[SheetRow]]:
     # Loads torch and the face model: not before the arguments are known to be right.
+    import torch
+
     from cfr.pipeline.pair_pictures import NEEDED_COLUMNS, PairPainter
 
+    # One picture at a time is too little work to share: on busy cores more threads make it slower.
+    torch.set_num_threads(1)
     painter = PairPainter()
     for first in range(0, len(chosen), PAGE_ROWS):
         rows = list(read_rows(chosen[first : first + PAGE_ROWS], [*columns, *NEEDED_COLUMNS]))
