@@ -1,0 +1,57 @@
+"""`cfr evaluate`: measure the fit, the occluder mask and the guidance on labelled photos."""
+
+import argparse
+from types import ModuleType
+
+import torch
+
+from cfr.pipeline import evaluate_landmarks, evaluate_occlusion, evaluate_pose
+from cfr.pipeline.errors import UserError, reject_unknown_arguments
+
+# name -> (module, one line for `cfr evaluate --help`)
+_MEASUREMENTS: dict[str, tuple[ModuleType, str]] = {
+    "landmarks": (evaluate_landmarks, "error of the fitted mesh's 68 landmarks by yaw (NME)"),
+    "occlusion": (evaluate_occlusion, "occluder mask and guidance on photos with known occluders"),
+    "pose": (evaluate_pose, "yaw of photos known to be frontal or in profile"),
+}
+
+_EXAMPLES = """\
+examples:
+  cfr evaluate landmarks labelled/ --json
+  cfr evaluate landmarks --predictions ours.npy --truth theirs.npy --yaw yaw.npy
+  cfr evaluate occlusion --photos faces/ --occluders cutouts/
+  cfr evaluate pose pairs/
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the measurements and their flags."""
+    parser.epilog = _EXAMPLES
+    subparsers = parser.add_subparsers(dest="measurement", metavar="MEASUREMENT", title="measurements")
+    for name, (module, summary) in _MEASUREMENTS.items():
+        subparser = subparsers.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add_arguments(subparser)
+        subparser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+        subparser.add_argument("--threads", type=int, default=1, metavar="N", help="torch threads (default: 1)")
+
+
+def run(args: argparse.Namespace, beam_arguments: list[str]) -> int:
+    """Print the chosen measurement.
+
+    Returns:
+        The exit code 0: failed fits are a result of the measurement, not an error of the command.
+
+    Raises:
+        UserError: no measurement chosen, or its input is missing or unusable.
+    """
+    reject_unknown_arguments(beam_arguments)
+    if args.measurement is None:
+        raise UserError(f"which measurement? One of {', '.join(_MEASUREMENTS)} (see cfr evaluate --help)")
+    torch.set_num_threads(args.threads)
+    return _MEASUREMENTS[args.measurement][0].run(args)
