@@ -73,28 +73,45 @@ def rasterize(
         raise ValueError(f"expected triangles (F,3), got {tuple(triangles.shape)}")
     corner = triangles.t().contiguous()
     chunk = images_at_once or (1 if pixels.device.type == "cpu" else max(len(pixels), 1))
-    parts = [
-        _rasterize_chunk(pixels[i : i + chunk], depth[i : i + chunk], corner, size, cull_back_faces)
-        for i in range(0, max(len(pixels), 1), chunk)
-    ]
+    parts = []
+    for first in range(0, max(len(pixels), 1), chunk):
+        x, y, d = _planes(pixels[first : first + chunk], depth[first : first + chunk])
+        single = (values.detach().float() for values in (x, y, d))
+        batch = len(depth[first : first + chunk])
+        shown = nearest_triangles(*single, corner, batch, size, cull_back_faces)
+        parts.append(_resolve(x, y, d, corner, shown.view(batch, size, size)))
     return GBuffer(*(torch.cat(field) if len(field) > 1 else field[0] for field in zip(*parts, strict=True)))
 
 
-def _rasterize_chunk(pixels: Tensor, depth: Tensor, corner: Tensor, size: int, cull_back_faces: bool):
-    """Fields of the G-buffer of a few images, as (b,size,size,...) tensors; corner (3,F) int64 contiguous."""
-    batch, vertex_count = depth.shape
-    x, y, depth = pixels[..., 0].flatten().contiguous(), pixels[..., 1].flatten().contiguous(), depth.flatten()
-    single = (values.detach().float() for values in (x, y, depth))
-    shown = nearest_triangles(*single, corner, batch, size, cull_back_faces)
+def resolve(pixels: Tensor, depth: Tensor, triangles: Tensor, triangle_id: Tensor) -> GBuffer:
+    """Complete the G-buffer of known triangles, which another renderer may have found.
+
+    Args:
+        pixels, depth, triangles: as for `rasterize`.
+        triangle_id: (B,H,W) int64 the triangle that each pixel shows, -1 for none.
+    """
+    return GBuffer(*_resolve(*_planes(pixels, depth), triangles.t().contiguous(), triangle_id))
+
+
+def _planes(pixels: Tensor, depth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """x, y and depth of all images' vertices, each (B*V,) contiguous."""
+    return pixels[..., 0].flatten().contiguous(), pixels[..., 1].flatten().contiguous(), depth.flatten()
+
+
+def _resolve(x: Tensor, y: Tensor, depth: Tensor, corner: Tensor, triangle_id: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Fields of the G-buffer; vertices as from `_planes`, corner (3,F) int64 contiguous, triangle_id (B,H,W)."""
+    batch, height, width = triangle_id.shape
+    shown = triangle_id.flatten()
     where = (shown >= 0).nonzero().squeeze(1)
     triangle = shown.index_select(0, where)
     vertices = [corner[k].index_select(0, triangle) for k in range(3)]
     if batch > 1:
-        first_vertex = where.div(size * size, rounding_mode="floor") * vertex_count
+        first_vertex = where.div(height * width, rounding_mode="floor") * (len(x) // batch)
         vertices = [v + first_vertex for v in vertices]
-    centre = torch.arange(size, device=x.device, dtype=x.dtype) + 0.5
-    centre_x = centre.expand(batch, size, size).flatten().index_select(0, where)
-    centre_y = centre[:, None].expand(batch, size, size).flatten().index_select(0, where)
+    column = torch.arange(width, device=x.device, dtype=x.dtype) + 0.5
+    row = torch.arange(height, device=x.device, dtype=x.dtype)[:, None] + 0.5
+    centre_x = column.expand(batch, height, width).flatten().index_select(0, where)
+    centre_y = row.expand(batch, height, width).flatten().index_select(0, where)
     xa, xb, xc = (x.index_select(0, v) - centre_x for v in vertices)
     ya, yb, yc = (y.index_select(0, v) - centre_y for v in vertices)
 
@@ -109,8 +126,7 @@ def _rasterize_chunk(pixels: Tensor, depth: Tensor, corner: Tensor, size: int, c
     for k in range(3):
         barycentric.select(1, k).scatter_(0, where, weights[k] / nearness)
     surface = x.new_full((len(shown),), torch.inf).scatter_(0, where, (screen[0] + screen[1] + screen[2]) / nearness)
-    frame = (batch, size, size)
-    return shown.view(frame), barycentric.view(*frame, 3), surface.view(frame)
+    return triangle_id, barycentric.view(batch, height, width, 3), surface.view(batch, height, width)
 
 
 def interpolate(gbuffer: GBuffer, attributes: Tensor, triangles: Tensor) -> Tensor:
