@@ -79,7 +79,7 @@ def draw_sheet(rows: Sequence[SheetRow], title: str, note: str = "", extra_colum
             if picture is None:
                 draw.rectangle((*corner, corner[0] + TILE - 1, corner[1] + TILE - 1), fill=_HOLLOW)
                 centre = (corner[0] + TILE // 2, corner[1] + TILE // 2)
-                draw.text(centre, "not stored", fill=_FAINT, font=_font(13), anchor="mm")
+                draw.text(centre, "not available", fill=_FAINT, font=_font(13), anchor="mm")
             else:
                 tile = Image.fromarray(picture).resize((TILE, TILE), Image.Resampling.LANCZOS)
                 page.paste(tile, corner)

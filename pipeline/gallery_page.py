@@ -119,7 +119,7 @@ function drawRow(row) {
       const link = make("a", undefined, { href: file, target: "_blank" });
       link.append(make("img", undefined, { src: file, loading: "lazy", alt: picture.heading }));
       figure.append(link);
-    } else figure.append(make("div", "not stored", { className: "hollow" }));
+    } else figure.append(make("div", "not available", { className: "hollow" }));
     figure.append(make("figcaption", picture.heading));
     pictures.append(figure);
   }

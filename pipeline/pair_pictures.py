@@ -1,6 +1,7 @@
 """Pictures of a pair for the eye: the stored ones decoded, the others made again from the fitted coefficients."""
 
 import io
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from cfr.model.face_model import MorphableModel
 from cfr.model.rasterize import interpolate
 from cfr.model.rendering import PosedMesh, posed, render_guidance
 from cfr.model.swap import transfer_occlusion
+from cfr.pipeline.active_models import active_models
 from cfr.pipeline.pair_rows import PairRow
 
 STORED = ("target", "rotated", "guidance", "occluder_mask", "occlusion_mask", "face_mask")
@@ -34,6 +36,7 @@ class PairPainter:
     def __init__(self):
         self._rotator = DoubleRotator()
         self._model: MorphableModel = self._rotator.model
+        self._digest = _face_model_digest([vars(model) for model in active_models()])
 
     def paint(self, rows: Sequence[PairRow]) -> list[dict[str, np.ndarray]]:
         """Pictures of each row, (224,224,3) uint8 RGB, by the names of `contact_sheet.COLUMNS`.
@@ -57,12 +60,13 @@ class PairPainter:
     def _repeat(self, row: PairRow, stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What the job made on the way and did not store."""
         values = row.values.get("coefficients")
-        if values is None:
+        digest = _face_model_digest(json.loads(row.metadata.get("models", "[]")))
+        if values is None or digest not in (None, self._digest):
             return {}
         coefficients = torch.tensor([values], dtype=torch.float32)
         try:
             fitted = Coefficients.split(coefficients, self._model.sizes)
-        except ValueError:
+        except ValueError:  # a shard without the models' digests, and another face model
             return {}
         mesh = posed(self._model, fitted)
         guidance = render_guidance(self._model, fitted, mesh, mesh.rasterized(self._model.triangles))
@@ -99,6 +103,10 @@ class PairPainter:
         shaded = large + (colour - large) * 0.45 * covered
         shaded = shaded + (1 - shaded) * 0.75 * lines * covered
         return torch.nn.functional.avg_pool2d(shaded, _OVERSAMPLING)
+
+
+def _face_model_digest(models: list[dict]) -> str | None:
+    return next((model["digest"] for model in models if model["part"] == "face_model"), None)
 
 
 def _grid_lines(position: Tensor) -> Tensor:

@@ -178,9 +178,13 @@ def test_pictures_that_were_not_stored_leave_hollow_tiles(tmp_path, photo):
     assert all(tile(sheet, column)[5, 5].tolist() == [240, 242, 245] for column in range(1, 8))
 
 
-def test_coefficients_of_another_face_model_are_not_drawn(tmp_path, photo):
-    row = pair_row(1, photo) | {"coefficients": [0.0] * 11}
-    write_shard(tmp_path / "other.parquet", [row])
+@pytest.mark.parametrize("known_by", ["length", "digest"])
+def test_coefficients_of_another_face_model_are_not_drawn(tmp_path, photo, known_by):
+    row = pair_row(1, photo) | ({"coefficients": [0.0] * 11} if known_by == "length" else {})
+    schema = pa.Table.from_pylist([row]).schema
+    if known_by == "digest":
+        schema = schema.with_metadata({"models": json.dumps([{"part": "face_model", "digest": "abc"}])})
+    write_shard(tmp_path / "other.parquet", [row], schema)
     assert main(["view", str(tmp_path / "other.parquet"), "--output", str(tmp_path / "s.png")]) == 0
     assert tile(load(tmp_path / "s.png"), 1)[5, 5].tolist() == [240, 242, 245]
 
