@@ -13,7 +13,7 @@ from torch import Tensor
 from cfr.model.camera import rotation_matrix
 from cfr.model.coefficients import Coefficients
 from cfr.model.face_model import MorphableModel
-from cfr.model.rasterize import GBuffer, depth_test, interpolate, sample_image
+from cfr.model.rasterize import GBuffer, interpolate, reproject, sample_image
 from cfr.model.rendering import PosedMesh, pose_mesh
 
 # Cosine between the surface and the line of sight below which a picture's pixels are smeared over too much surface.
@@ -59,10 +59,9 @@ def _transfer(
         (B,3,H,W) colours, black where unknown, and (B,H,W) bool where they are known.
     """
     mesh, gbuffer = source
-    attributes = torch.cat([mesh.pixels, mesh.depth[..., None], _facing(mesh)], -1)
-    in_source = interpolate(target_gbuffer, attributes, triangles)
-    pixels, depth, facing = in_source[:, :2].permute(0, 2, 3, 1), in_source[:, 2], in_source[:, 3]
-    seen = depth_test(gbuffer, pixels, depth) & (facing > GRAZING) & target_gbuffer.covered
+    pixels, shown = reproject(target_gbuffer, gbuffer, mesh.pixels, mesh.depth, triangles)
+    facing = interpolate(target_gbuffer, _facing(mesh), triangles)[:, 0]
+    seen = shown & (facing > GRAZING)
     trusted = valid[:, None].float()
     share = sample_image(trusted, pixels)[:, 0]
     colour = sample_image(picture * trusted, pixels) / share.clamp(min=1e-6)[:, None]

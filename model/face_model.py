@@ -97,6 +97,11 @@ class MorphableModel(nn.Module):
         """How many identity, expression and albedo coefficients a face has."""
         return len(self.identity_basis), len(self.expression_basis), len(self.log_albedo_basis)
 
+    @property
+    def albedo_parts(self) -> tuple[int, int]:
+        """Where the albedo coefficients' parts end: skin tone, then features (lips, brows, eyes ...); the rest are smooth."""
+        return 3, 31
+
     def shape(self, identity: Tensor, expression: Tensor) -> Tensor:
         """Vertices (B,V,3) in dm of faces with identity (B,I), unit variance, and expression (B,E), 0..1."""
         return (

@@ -1,6 +1,6 @@
 """Fit of the morphable model to a face crop: dense landmarks, then pose and shape, then light and albedo."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,7 +24,6 @@ class FaceFit:
         coefficients: what was fitted.
         guidance: (B,3,224,224) float32 RGB 0..1, the model's picture of the face, black outside the mesh.
         face_mask: (B,224,224) bool, the mesh.
-        occluder: (B,224,224) bool, what covers the face in the photo; False outside the mesh.
         landmarks: (B,468,3) FaceMesh points in crop px.
         landmark_score: (B,) 0..1, how sure FaceMesh is that it sees a face.
         fit_error: (B,) normalised mean error between the landmarks and the fitted mesh's, a fraction.
@@ -33,7 +32,6 @@ class FaceFit:
     coefficients: Coefficients
     guidance: Tensor
     face_mask: Tensor
-    occluder: Tensor
     landmarks: Tensor
     landmark_score: Tensor
     fit_error: Tensor
@@ -58,7 +56,7 @@ class FaceFitter:
     def fit(self, context: Tensor, landmarks5: Tensor) -> FaceFit:
         """Fit every face of a mini-batch.
 
-        Light and albedo are fitted twice: what the first guidance shows to be covered is left out of the second.
+        Light and albedo are fitted twice: what the first guidance shows to be covered is left out of the second fit.
 
         Args:
             context: (B,320,320,3) uint8 RGB, the crop with its margin.
@@ -80,12 +78,16 @@ class FaceFitter:
         )
         mesh = posed(self.model, coefficients)
         gbuffer = mesh.rasterized(self.model.triangles)
-        occluder = None
-        for _ in range(2):
-            albedo, light = self.photometric_fitter.fit(photo, mesh, gbuffer, occluder)
-            coefficients = Coefficients(
-                shape.identity, shape.expression, albedo, light, shape.pose, shape.translation
-            )
-            guidance = render_guidance(self.model, coefficients, mesh, gbuffer)
-            occluder = self.occluder_detector.detect(photo, guidance, gbuffer)
-        return FaceFit(coefficients, guidance, gbuffer.covered, occluder, landmarks, score, shape.error)
+        samples = self.photometric_fitter.sample(photo, mesh, gbuffer)
+        albedo, light = self.photometric_fitter.start(samples)
+        coefficients = _lit(coefficients, albedo, light)
+        first_guidance = render_guidance(self.model, coefficients, mesh, gbuffer)
+        covered = self.occluder_detector.detect(photo, first_guidance, gbuffer)
+        coefficients = _lit(coefficients, *self.photometric_fitter.refine(samples, albedo, light, covered))
+        guidance = render_guidance(self.model, coefficients, mesh, gbuffer)
+        return FaceFit(coefficients, guidance, gbuffer.covered, landmarks, score, shape.error)
+
+
+def _lit(coefficients: Coefficients, albedo: Tensor, light: Tensor) -> Coefficients:
+    """With this albedo (B,A) and light (B,27), colour * 9 + band."""
+    return replace(coefficients, albedo=albedo, light=light.unflatten(1, (3, 9)).transpose(1, 2))

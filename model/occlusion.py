@@ -16,19 +16,19 @@ from cfr.model.face_model import MorphableModel
 from cfr.model.photometric_fit import DARKEST, OPPONENT
 from cfr.model.rasterize import GBuffer, interpolate
 
-STUDENT_FREEDOM = 3.0
+STUDENT_FREEDOM = 5.0
 LUMINANCE_DEVIATION = 0.20
 CHROMA_DEVIATION = 0.055
 # Darkness level (0..1) at which log colours lose their meaning to sensor noise and compression.
 NOISE_FLOOR = 0.06
 # Widening of both deviations where the model is coarser than a face, and prior odds of an occluder, by region.
 REGION_TOLERANCE = {
-    "brows": 1.8, "eyelids": 1.6, "upper_eyelids": 1.8, "lower_eyelids": 1.4, "sclera": 2.2, "iris": 2.5, "pupil": 2.5,
-    "lips": 1.6, "mouth_interior": 3.0, "teeth": 3.0, "tongue": 3.0, "nostrils": 2.0, "ears": 1.6,
+    "brows": 2.5, "eyelids": 2.0, "upper_eyelids": 1.8, "lower_eyelids": 1.4, "sclera": 2.2, "iris": 2.5, "pupil": 2.5,
+    "lips": 1.8, "mouth_interior": 3.0, "teeth": 3.0, "tongue": 3.0, "nostrils": 2.0, "ears": 1.6,
 }  # fmt: skip
-OCCLUDER_PRIOR = 0.10
+OCCLUDER_PRIOR = 0.2
 # Volume of the log opponent colours that an occluder may have.
-OCCLUDER_DENSITY = 1 / (4.0 * 1.0 * 1.0)
+OCCLUDER_DENSITY = 1 / (3.0 * 0.7 * 0.7)
 DILATIONS = (1, 2, 4)
 MEAN_FIELD_ITERATIONS = 6
 COUPLING = 4.0

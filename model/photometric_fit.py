@@ -1,11 +1,16 @@
 """Albedo and spherical-harmonic light from the photo's colours, with whatever covers the face as an outlier.
 
 Maximum a posteriori under: photo = albedo(c) * light(normal) with albedo = exp(mean + basis c), c ~ N(0, 1); light with
-a Gaussian prior that is narrow in colour and in its second band; Student-t noise on log colours, split into luminance
+a Gaussian prior that is narrow in colour and in its second band; robust (Geman-McClure) noise on log colours, split into luminance
 (wide: shadows) and chroma (narrow). Light and albedo are solved in turn, each a small linear system.
+
+`PhotometricFitter.start` fits skin tone, features and light from several parts of the face at once and keeps the
+best: a start on a mask explains the mask, so the parts of the face that are seldom covered decide. `refine` frees the
+smooth variations of the skin, which would soak up an occluder, only once the occluder is known.
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,24 +21,29 @@ from cfr.model.lighting import spherical_harmonics
 from cfr.model.rasterize import GBuffer, depth_test, sample_image
 from cfr.model.rendering import PosedMesh
 
-SAMPLES = 4000
-ITERATIONS = 8
+SAMPLES = 2600
+START_SAMPLES = 700
+START_ITERATIONS = 5
+REFINE_ITERATIONS = 5
 # Regions whose colour says nothing reliable about skin and light (cavities, hair over the border).
 UNUSED_REGIONS = ("mouth_interior", "teeth", "tongue", "nostrils", "ears", "neck", "border", "scalp")
-TONE_COEFFICIENTS = 2
-STUDENT_FREEDOM = 3.0
+# Squared distance (in deviations) at which a sample counts as an outlier: Geman-McClure, which lets go of it entirely.
+OUTLIER_DISTANCE = 6.0
 LUMINANCE_DEVIATION = 0.16
 CHROMA_DEVIATION = 0.06
-# Neighbouring samples err together (shadows, missing detail): all samples count as this many independent ones.
-INDEPENDENT_SAMPLES = 700.0
+# Neighbouring samples err together (shadows, missing detail): all samples count as this many independent ones. Fewer
+# as long as an occluder, which is one thing however many samples it covers, may be among them.
+START_INDEPENDENT = 60.0
+REFINE_INDEPENDENT = 300.0
 DARKEST = 0.015
 # First band of the basis: its value for a light coefficient of one (fixtures' a0 * c0).
 FIRST_BAND = math.pi / math.sqrt(4 * math.pi)
-LIGHT_LUMINANCE_DEVIATION = (0.35, 0.4, 0.4, 0.4, 0.12, 0.12, 0.12, 0.12, 0.12)
-LIGHT_CHROMA_DEVIATION = (0.07, 0.05, 0.05, 0.05, 0.02, 0.02, 0.02, 0.02, 0.02)
+# Order of the bands: constant, y, z, x, xy, yz, zz, xz, xx-yy. Light seldom comes from below.
+LIGHT_LUMINANCE_DEVIATION = (0.35, 0.25, 0.35, 0.35, 0.1, 0.1, 0.1, 0.1, 0.1)
+LIGHT_CHROMA_DEVIATION = (0.12, 0.03, 0.03, 0.03, 0.02, 0.02, 0.02, 0.02, 0.02)
 LIGHT_NOISE = 0.10
 DARKEST_SHADING = 0.06
-START_MEDIAN_DEVIATION = 0.06
+START_MEDIAN_DEVIATION = 0.05
 # Orthonormal: luminance, then two chroma axes.
 OPPONENT = torch.tensor(
     [
@@ -44,176 +54,237 @@ OPPONENT = torch.tensor(
 )
 
 
-def _start_regions(points: Tensor) -> Tensor:
-    """Overlapping parts of the face from which a start is estimated: (R,S) bool for sample points (S,3)."""
-    x, y = points[:, 0], points[:, 1]
-    low, high = torch.quantile(y, 0.3), torch.quantile(y, 0.7)
-    left, right = torch.quantile(x, 0.3), torch.quantile(x, 0.7)
-    middle = (x > left) & (x < right)
-    return torch.stack(
-        [
-            torch.ones_like(middle),
-            y > high,
-            (x < left) & (y < high),
-            (x > right) & (y < high),
-            middle & (y > low) & (y < high),
-            y < low,
-        ]
-    )
+@dataclass(frozen=True)
+class ColourSamples:
+    """A mini-batch's photo at the sample vertices.
+
+    colour (B,S,3) RGB 0..1; weight (B,S), 0 where hidden; harmonics (B,S,9), the light basis; pixels (B,S,1,2).
+    """
+
+    colour: Tensor
+    weight: Tensor
+    harmonics: Tensor
+    pixels: Tensor
+
+    def log_colour(self) -> Tensor:
+        """(B,S,3), clamped where the logarithm has no meaning."""
+        return self.colour.clamp(min=DARKEST).log()
+
+    def taken(self, samples: Tensor, starts: int) -> "ColourSamples":
+        """These samples only, the mini-batch repeated `starts` times (start-major)."""
+        parts = (self.colour[:, samples], self.weight[:, samples], self.harmonics[:, samples], self.pixels[:, samples])
+        return ColourSamples(*(part.repeat(starts, *[1] * (part.dim() - 1)) for part in parts))
 
 
-def _median(values: Tensor, weight: Tensor) -> Tensor:
-    """Weighted median over dim 1 of values (B,S,3) with weight (B,S)."""
+def _weighted_median(values: Tensor, weight: Tensor) -> Tensor:
+    """(B,3): weighted median over dim 1 of values (B,S,3) with weight (B,S)."""
     ordered, order = values.sort(dim=1)
     cumulative = weight[..., None].expand_as(values).gather(1, order).cumsum(1)
     index = (cumulative < cumulative[:, -1:] / 2).sum(1, keepdim=True).clamp(max=values.shape[1] - 1)
     return ordered.gather(1, index)[:, 0]
 
 
+def _shading(samples: ColourSamples, light: Tensor) -> Tensor:
+    """(B,S,3) for light (B,27) in the order colour * 9 + band."""
+    return (samples.harmonics @ light.unflatten(1, (3, 9)).transpose(1, 2)).clamp(min=DARKEST_SHADING)
+
+
 class PhotometricFitter:
     """Keeps the albedo basis at a fixed subset of vertices.
 
     Args:
-        model: its first `TONE_COEFFICIENTS` albedo coefficients are skin tone.
+        model: its albedo coefficients are ordered tone, features, smooth fields (`albedo_parts`).
     """
 
     def __init__(self, model: MorphableModel):
         device = model.mean_shape.device
+        area = _vertex_area(model)
         unused = [model.region_names.index(name) for name in UNUSED_REGIONS if name in model.region_names]
-        usable = torch.nonzero(~torch.isin(model.region, torch.tensor(unused, device=device)))[:, 0]
-        order = torch.randperm(len(usable), generator=torch.Generator().manual_seed(0)).to(device)
-        self.vertices = usable[order[:SAMPLES]].sort().values
+        usable = ~torch.isin(model.region.cpu(), torch.tensor(unused))
+        # Between one sample per area and one per vertex: eyes and brows are small, but full of detail.
+        density = (area.sqrt() * usable).double()
+        chosen = torch.multinomial(density, SAMPLES, generator=torch.Generator().manual_seed(0))
+        self.vertices = chosen.sort().values.to(device)
+        weight = (area / density.clamp(min=1e-12))[self.vertices.cpu()].float()
+        self.area_weight = (weight / weight.mean()).to(device)
+        self.start_subset = torch.arange(0, SAMPLES, SAMPLES // START_SAMPLES, device=device)
+        self.tone_size, self.feature_end = model.albedo_parts
         self.mean = model.log_albedo_mean[self.vertices]
         self.basis = model.log_albedo_basis[:, self.vertices].permute(1, 2, 0).contiguous()
         self.opponent = OPPONENT.to(device)
-        self.opponent_basis = torch.einsum("oc,sck->sok", self.opponent, self.basis).flatten(0, 1).contiguous()
-        self.regions = _start_regions(model.mean_shape[self.vertices])
+        self.opponent_basis = torch.einsum("oc,sck->sok", self.opponent, self.basis).contiguous()
+        points = model.mean_shape[self.vertices]
+        self.regions, self.reliability = _start_regions(points[self.start_subset])
         deviation = torch.tensor([LIGHT_LUMINANCE_DEVIATION, LIGHT_CHROMA_DEVIATION, LIGHT_CHROMA_DEVIATION])
         precision = torch.einsum("oc,od,ok->kcd", OPPONENT, OPPONENT, deviation.pow(-2))
-        # (27,27) in the order colour * 9 + band.
         self.light_precision = torch.einsum("kcd,kl->ckdl", precision, torch.eye(9)).reshape(27, 27).to(device)
         self.light_mean = torch.zeros(27, device=device)
         self.light_mean[::9] = 1 / FIRST_BAND
 
-    def fit(self, photo: Tensor, mesh: PosedMesh, gbuffer: GBuffer, covered: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Fit a mini-batch.
-
-        Args:
-            photo: (B,3,H,W) RGB 0..1.
-            mesh, gbuffer: the fitted mesh in the photo.
-            covered: (B,H,W) bool, pixels known to show something else than the face, or None.
-
-        Returns:
-            albedo coefficients (B,A) and light (B,9,3).
-        """
-        colour, weight, harmonics = self._samples(photo, mesh, gbuffer, covered)
-        log_colour = colour.clamp(min=DARKEST).log()
-        # Log noise grows in the dark.
-        weight = weight * (colour / (colour + 0.06)).prod(-1)
-        albedo, light = self._start(log_colour - self.mean, weight)
-        for iteration in range(ITERATIONS):
-            widen = max(1.0, 2.5 - 0.5 * iteration)
-            shading = torch.einsum("bsk,bck->bsc", harmonics, light.unflatten(1, (3, 9))).clamp(min=DARKEST_SHADING)
-            log_albedo = self.mean + torch.einsum("sck,bk->bsc", self.basis, albedo)
-            robust = self._robust_weight(log_colour - log_albedo - shading.log(), widen) * weight
-            light = self._solve_light(colour, log_albedo.exp(), harmonics, robust)
-            shading = torch.einsum("bsk,bck->bsc", harmonics, light.unflatten(1, (3, 9))).clamp(min=DARKEST_SHADING)
-            residual = log_colour - self.mean - shading.log()
-            robust = self._robust_weight(residual - log_albedo + self.mean, widen) * weight
-            albedo = self._solve_albedo(residual, robust)
-        return albedo, light.unflatten(1, (3, 9)).transpose(1, 2)
-
-    def _samples(
-        self, photo: Tensor, mesh: PosedMesh, gbuffer: GBuffer, covered: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Photo colour (B,S,3), weight (B,S) and light basis (B,S,9) at the sample vertices."""
+    def sample(self, photo: Tensor, mesh: PosedMesh, gbuffer: GBuffer) -> ColourSamples:
+        """Look the photo (B,3,H,W) up at the sample vertices; mesh and gbuffer as they stand in the photo."""
         pixels = mesh.pixels[:, self.vertices][:, :, None]
-        depth = mesh.depth[:, self.vertices][:, :, None]
         normals = mesh.normals[:, self.vertices]
-        visible = depth_test(gbuffer, pixels, depth)[..., 0]
+        visible = depth_test(gbuffer, pixels, mesh.depth[:, self.vertices][:, :, None])[..., 0]
         # As wide as the distance between vertices, so that a sample stands for its surroundings.
         smooth = F.avg_pool2d(photo, 3, stride=1, padding=1, count_include_pad=False)
-        colour = sample_image(smooth, pixels)[..., 0].transpose(1, 2)
-        weight = visible * (normals[..., 2].clamp(0, 1) / 0.4).clamp(max=1)
-        inside = (pixels >= 1).all(-1) & (pixels <= photo.shape[-1] - 1).all(-1)
-        weight = weight * inside[..., 0]
-        if covered is not None:
-            weight = weight * (1 - sample_image(covered[:, None].float(), pixels)[:, 0, :, 0])
-        return colour, weight, spherical_harmonics(normals)
+        colour = sample_image(smooth, pixels)[..., 0].transpose(1, 2).contiguous()
+        inside = ((pixels >= 1) & (pixels <= photo.shape[-1] - 1)).all(-1)[..., 0]
+        weight = self.area_weight * visible * inside * (normals[..., 2].clamp(0, 1) / 0.4).clamp(max=1)
+        # Log noise grows in the dark; pure black is the outside of the photo more often than skin.
+        weight = weight * (colour / (colour + 0.04)).prod(-1)
+        return ColourSamples(colour, weight, spherical_harmonics(normals), pixels)
 
-    def _robust_weight(self, residual: Tensor, widen: float) -> Tensor:
-        """Student-t weights (B,S) of log-colour residuals (B,S,3)."""
-        distance = self._squared_distance(residual, widen)
-        return (STUDENT_FREEDOM + 3) / (STUDENT_FREEDOM + distance)
-
-    def _squared_distance(self, residual: Tensor, widen: float) -> Tensor:
-        opponent = residual @ self.opponent.T
-        scale = residual.new_tensor([LUMINANCE_DEVIATION, CHROMA_DEVIATION, CHROMA_DEVIATION]) * widen
-        return (opponent / scale).pow(2).sum(-1)
-
-    def _start(self, offset: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Best of several starts, one for each part of the face: a part that is covered gives a bad one.
-
-        Args:
-            offset: (B,S,3) log colour minus log mean albedo.
-            weight: (B,S).
+    def start(self, samples: ColourSamples) -> tuple[Tensor, Tensor]:
+        """Tone, features and light, from the best of several starts.
 
         Returns:
-            albedo coefficients (B,A) with only the tone set, light (B,27) with only the first band set.
+            albedo coefficients (B,A), smooth fields at 0, and light (B,27) in the order colour * 9 + band.
         """
-        basis = self.basis[..., :TONE_COEFFICIENTS]
-        tone = basis.mean(0)
-        grey = torch.tensor([LIGHT_LUMINANCE_DEVIATION[0], LIGHT_CHROMA_DEVIATION[0], LIGHT_CHROMA_DEVIATION[0]])
-        light_covariance = self.opponent.T @ torch.diag(grey.to(tone).pow(2)) @ self.opponent
-        covariance = tone @ tone.T + light_covariance
-        noisy = covariance + START_MEDIAN_DEVIATION**2 * torch.eye(3).to(tone)
-        inverse = torch.linalg.inv(noisy)
-        scores, offsets = [], []
-        for region in self.regions:
-            in_region = weight * region
-            median = _median(offset, in_region + 1e-6)
-            estimate = median @ (covariance @ inverse).T
-            distance = self._squared_distance(offset - estimate[:, None], widen=2.0)
-            likelihood = -0.5 * (STUDENT_FREEDOM + 3) * (1 + distance / STUDENT_FREEDOM).log()
-            share = in_region.sum(1) / (region.sum() + 1e-6)
-            mean_likelihood = (likelihood * weight).sum(1) / weight.sum(1).clamp(min=1)
-            prior = -0.5 * torch.einsum("bi,ij,bj->b", median, inverse, median)
-            # A part that is hidden from the camera cannot speak for the face.
-            scores.append(mean_likelihood * 20 + prior - 10 * (share < 0.05))
-            offsets.append(median @ inverse.T)
-        best = torch.stack(scores).argmax(0)
-        chosen = torch.stack(offsets)[best, torch.arange(len(best), device=best.device)]
-        albedo = torch.zeros(len(offset), self.basis.shape[-1], device=offset.device)
-        albedo[:, :TONE_COEFFICIENTS] = chosen @ tone
-        light = torch.zeros(len(offset), 27, device=offset.device)
-        light[:, ::9] = (chosen @ light_covariance).exp() / FIRST_BAND
+        batch, starts = len(samples.colour), len(self.regions)
+        albedo, light = self._region_starts(samples)
+        few = samples.taken(self.start_subset, starts)
+        for iteration in range(START_ITERATIONS):
+            widen = 1.5 if iteration < 2 else 1.0
+            albedo, light = self._iterate(
+                few, albedo, light, START_INDEPENDENT, self.feature_end, widen, self.start_subset
+            )
+        distance = self._squared_distance(self._residual(few, albedo, light, self.start_subset), 1.0)
+        weight = few.weight * self.reliability
+        loss = 0.5 * distance / (1 + distance / OUTLIER_DISTANCE)
+        data = START_INDEPENDENT * (loss * weight).sum(1) / weight.sum(1).clamp(min=1e-6)
+        off = light - self.light_mean
+        prior = 0.5 * albedo.pow(2).sum(1) + 0.5 * (off @ self.light_precision * off).sum(1)
+        best = (data + prior).unflatten(0, (starts, batch)).argmin(0)
+        pick = best * batch + torch.arange(batch, device=best.device)
+        return albedo[pick], light[pick]
+
+    def refine(
+        self, samples: ColourSamples, albedo: Tensor, light: Tensor, covered: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """All albedo coefficients and light, without the covered pixels.
+
+        Args:
+            samples: from `sample`.
+            albedo, light: from `start`.
+            covered: (B,H,W) bool, pixels known to show something else than the face.
+
+        Returns:
+            albedo coefficients (B,A) and light (B,27).
+        """
+        hidden = sample_image(covered[:, None].float(), samples.pixels)[:, 0, :, 0]
+        seen = ColourSamples(samples.colour, samples.weight * (1 - hidden), samples.harmonics, samples.pixels)
+        for _ in range(REFINE_ITERATIONS):
+            albedo, light = self._iterate(
+                seen, albedo, light, REFINE_INDEPENDENT, self.basis.shape[-1], 1.0, slice(None)
+            )
         return albedo, light
 
-    def _solve_light(self, colour: Tensor, albedo: Tensor, harmonics: Tensor, weight: Tensor) -> Tensor:
+    def _region_starts(self, samples: ColourSamples) -> tuple[Tensor, Tensor]:
+        """Tone and light level that explain the median colour of each part of the face: (R*B,A) and (R*B,27)."""
+        subset = self.start_subset
+        offset = samples.log_colour()[:, subset] - self.mean[subset]
+        tone = self.basis[subset, :, : self.tone_size].mean(0)
+        level = self.opponent.new_tensor([LIGHT_LUMINANCE_DEVIATION[0], LIGHT_CHROMA_DEVIATION[0], LIGHT_CHROMA_DEVIATION[0]])
+        light_covariance = self.opponent.T @ torch.diag(level.pow(2)) @ self.opponent
+        noise = START_MEDIAN_DEVIATION**2 * torch.eye(3, device=tone.device)
+        inverse = torch.linalg.inv(tone @ tone.T + light_covariance + noise)
+        medians = [_weighted_median(offset, samples.weight[:, subset] * region + 1e-6) for region in self.regions]
+        explained = torch.cat(medians) @ inverse
+        albedo = torch.zeros(len(explained), self.basis.shape[-1], device=offset.device)
+        albedo[:, : self.tone_size] = explained @ tone
+        light = torch.zeros(len(explained), 27, device=offset.device)
+        light[:, ::9] = (explained @ light_covariance).exp() / FIRST_BAND
+        return albedo, light
+
+    def _iterate(
+        self,
+        samples: ColourSamples,
+        albedo: Tensor,
+        light: Tensor,
+        independent: float,
+        free: int,
+        widen: float,
+        subset: Tensor | slice,
+    ) -> tuple[Tensor, Tensor]:
+        """One round of light, then albedo; the first `free` albedo coefficients move, the others are 0."""
+        residual = self._residual(samples, albedo, light, subset)
+        robust = self._robust_weight(residual, widen) * samples.weight
+        share = independent / len(self.mean[subset])
+        log_albedo = self._log_albedo(albedo, subset)
+        light = self._solve_light(samples, log_albedo.exp(), robust * share)
+        shaded = samples.log_colour() - self.mean[subset] - _shading(samples, light).log()
+        robust = self._robust_weight(shaded + self.mean[subset] - log_albedo, widen) * samples.weight
+        return self._solve_albedo(shaded, robust * share, free, subset), light
+
+    def _log_albedo(self, albedo: Tensor, subset: Tensor | slice) -> Tensor:
+        return self.mean[subset] + (self.basis[subset].flatten(0, 1) @ albedo.T).T.unflatten(1, (-1, 3))
+
+    def _residual(self, samples: ColourSamples, albedo: Tensor, light: Tensor, subset: Tensor | slice) -> Tensor:
+        return samples.log_colour() - self._log_albedo(albedo, subset) - _shading(samples, light).log()
+
+    def _robust_weight(self, residual: Tensor, widen: float) -> Tensor:
+        """Geman-McClure weights (B,S) of log-colour residuals (B,S,3)."""
+        return (1 + self._squared_distance(residual, widen) / OUTLIER_DISTANCE).pow(-2)
+
+    def _squared_distance(self, residual: Tensor, widen: float) -> Tensor:
+        scale = residual.new_tensor([LUMINANCE_DEVIATION, CHROMA_DEVIATION, CHROMA_DEVIATION]) * widen
+        return (residual @ self.opponent.T / scale).pow(2).sum(-1)
+
+    def _solve_light(self, samples: ColourSamples, albedo: Tensor, weight: Tensor) -> Tensor:
         """Light (B,27) in the order colour * 9 + band."""
-        scale = weight * (INDEPENDENT_SAMPLES / len(self.vertices) / LIGHT_NOISE**2)
         # Divided by the albedo's own brightness: dark skin is lit as strongly as pale skin.
         relative = albedo.mean(-1, keepdim=True).clamp(min=0.05)
-        scaled = (albedo / relative)[..., None] * harmonics[:, :, None]
-        target = colour / relative
-        scaled, target = scaled.transpose(1, 2), target.transpose(1, 2)
-        weighted = scaled * scale[:, None, :, None]
+        scaled = ((albedo / relative)[..., None] * samples.harmonics[:, :, None]).transpose(1, 2)
+        target = (samples.colour / relative).transpose(1, 2)
+        weighted = scaled * (weight / LIGHT_NOISE**2)[:, None, :, None]
         blocks = weighted.transpose(2, 3) @ scaled
-        normal = self.light_precision.repeat(len(colour), 1, 1)
+        normal = self.light_precision.repeat(len(albedo), 1, 1)
         for channel in range(3):
             part = slice(channel * 9, channel * 9 + 9)
             normal[:, part, part] += blocks[:, channel]
-        right = (weighted.transpose(2, 3) @ target[..., None])[..., 0].flatten(1) + self.light_precision @ self.light_mean
-        return torch.linalg.solve(normal, right)
+        right = (weighted.transpose(2, 3) @ target[..., None])[..., 0].flatten(1)
+        return torch.linalg.solve(normal, right + self.light_precision @ self.light_mean)
 
-    def _solve_albedo(self, residual: Tensor, weight: Tensor) -> Tensor:
+    def _solve_albedo(self, residual: Tensor, weight: Tensor, free: int, subset: Tensor | slice) -> Tensor:
         """Albedo coefficients (B,A) from log-colour residuals (B,S,3) around the mean."""
         deviation = residual.new_tensor([LUMINANCE_DEVIATION, CHROMA_DEVIATION, CHROMA_DEVIATION])
-        scale = weight * (INDEPENDENT_SAMPLES / len(self.vertices))
-        row_weight = (scale[..., None] / deviation.pow(2)).flatten(1)
-        opponent = (residual @ self.opponent.T).flatten(1)
-        weighted = self.opponent_basis * row_weight[..., None]
-        normal = weighted.transpose(1, 2) @ self.opponent_basis
-        normal = normal + torch.eye(normal.shape[-1], device=normal.device)
-        right = torch.einsum("bsk,bs->bk", weighted, opponent)
-        return torch.linalg.solve(normal, right)
+        row_weight = (weight[..., None] / deviation.pow(2)).flatten(1)
+        basis = self.opponent_basis[subset][..., :free].flatten(0, 1)
+        weighted = basis * row_weight[..., None]
+        normal = weighted.transpose(1, 2) @ basis + torch.eye(free, device=basis.device)
+        right = (weighted.transpose(1, 2) @ (residual @ self.opponent.T).flatten(1)[..., None])[..., 0]
+        return F.pad(torch.linalg.solve(normal, right), (0, self.basis.shape[-1] - free))
+
+
+def _vertex_area(model: MorphableModel) -> Tensor:
+    """(V,) float32 on the CPU: a third of the adjacent triangles' area on the mean face."""
+    corners = model.mean_shape.cpu()[model.triangles.cpu()]
+    doubled = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=-1)
+    area = torch.zeros(len(model.mean_shape))
+    return area.index_add_(0, model.triangles.cpu().flatten(), (doubled / 6).repeat_interleave(3))
+
+
+def _start_regions(points: Tensor) -> tuple[Tensor, Tensor]:
+    """Parts of the face to start from, and how seldom each point is covered in photographs.
+
+    Args:
+        points: (S,3) of the mean face; the eyes are near y = 0.25 dm, the mouth near -0.4 dm (centres of the crop).
+
+    Returns:
+        (R,S) bool, overlapping parts; (S,) weights 0..1: masks cover the lower face, hair and hats the forehead.
+    """
+    x, y = points[:, 0], points[:, 1]
+    low, high = torch.quantile(y, 0.35), torch.quantile(y, 0.7)
+    left, right = torch.quantile(x, 0.3), torch.quantile(x, 0.7)
+    middle = (x > left) & (x < right)
+    parts = [
+        torch.ones_like(middle),
+        y > high,
+        (x < left) & (y < high) & (y > low),
+        (x > right) & (y < high) & (y > low),
+        middle & (y > low) & (y < high),
+        y < low,
+    ]
+    reliability = torch.where(y < low, 0.35, torch.where(y > torch.quantile(y, 0.85), 0.5, 1.0))
+    return torch.stack(parts), reliability

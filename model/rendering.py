@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from cfr.model.camera import CROP_SIZE, project, rotation_matrix, to_camera_space
