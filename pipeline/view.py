@@ -88,7 +88,7 @@ def _draw(
             path = sheet if number == 1 else sheet.with_name(f"{sheet.stem}-{number}{sheet.suffix}")
             of = f" · sheet {number} of {pages}" if pages > 1 else ""
             path.parent.mkdir(parents=True, exist_ok=True)
-            draw_sheet(rows, args.source, note + of, extra).save(path, quality=92)
+            draw_sheet(rows, args.source, note + of, extra).save(path, quality=88)
             paths.append(path)
     return paths
 
