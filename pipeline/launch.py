@@ -17,7 +17,10 @@ from dataclasses import dataclass
 import apache_beam as beam
 from apache_beam.options import pipeline_options
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.portability.api import beam_provision_api_pb2
+from apache_beam.runners.job import utils as job_utils
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from tqdm import tqdm
 
@@ -119,13 +122,21 @@ def run_job(launch: Launch, build: Callable[[beam.Pipeline], None], watch: Watch
     progress.stop_requested.clear()
     folder = tempfile.mkdtemp(prefix="cfr-workers-")
     run = _Run(launch, build, folder)
+    # Beam's threads that wait for the worker processes raise when one dies; _supervise says so in one line.
+    hook, threading.excepthook = threading.excepthook, _ignore_worker_threads
     try:
         with _Signals() as signals:
             problem = _supervise(run, watch, signals)
             stuck = problem != "" and not _stop(run, watch.layout)
         return Outcome(problem, signals.received, stuck, time.monotonic() - started)
     finally:
+        threading.excepthook = hook
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _ignore_worker_threads(args: threading.ExceptHookArgs) -> None:
+    if args.thread is None or args.thread.name != "run_worker":
+        threading.__excepthook__(args)
 
 
 class _Run:
@@ -157,7 +168,12 @@ class _Run:
         if not self.in_processes:
             return FnApiRunner()
         environment = SubprocessSDKEnvironment.from_command_string(local_worker.command(self.folder))
-        return FnApiRunner(default_environment=environment)
+        given = self.launch.options.get_all_options(drop_default=True)
+        # As text: a Struct's numbers are floats, and the worker's parser wants "2", not "2.0".
+        texts = {name: value if isinstance(value, bool | list) else str(value) for name, value in given.items()}
+        options = job_utils.dict_to_struct({f"beam:option:{name}:v1": value for name, value in texts.items()})
+        provision = ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=options))
+        return FnApiRunner(default_environment=environment, provision_info=provision)
 
     def cancel(self) -> None:
         """Ask the runner, a remote one, to stop."""

@@ -1,5 +1,6 @@
 """A worker process of the local runner: Beam's own, plus a life sign and an end when the launcher is gone."""
 
+import logging
 import os
 import signal
 import sys
@@ -55,6 +56,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the launcher decides
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    logging.disable(logging.INFO)
+    # It warns about a staging folder, which local workers do not have.
+    logging.getLogger("apache_beam.runners.worker.sdk_worker_main").setLevel(logging.ERROR)
     from apache_beam.runners.worker import sdk_worker_main
 
     sdk_worker_main.main(sys.argv[:1])

@@ -14,9 +14,9 @@ from cfr.model.coefficients import Coefficients
 from cfr.model.double_rotation import DoubleRotator
 from cfr.model.face_model import MorphableModel
 from cfr.model.rasterize import interpolate
+from cfr.model.registry import active_models
 from cfr.model.rendering import PosedMesh, posed, render_guidance
 from cfr.model.swap import transfer_occlusion
-from cfr.pipeline.active_models import active_models
 from cfr.pipeline.pair_rows import PairRow
 
 STORED = ("target", "rotated", "guidance", "occluder_mask", "occlusion_mask", "face_mask")

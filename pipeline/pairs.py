@@ -1,6 +1,7 @@
 """`cfr pairs`: training pairs from image shards. The graph reads top to bottom as a photo goes through it."""
 
 import argparse
+import dataclasses
 import importlib.metadata
 import json
 from collections.abc import Sequence
@@ -9,7 +10,6 @@ from dataclasses import dataclass
 import apache_beam as beam
 
 from cfr.pipeline import job, launch, work_units
-from cfr.pipeline.active_models import active_models, default_coefficient_layout
 from cfr.pipeline.errors import UserError
 from cfr.pipeline.job_hash import JobIdentity
 from cfr.pipeline.launch import Launch
@@ -193,12 +193,14 @@ def run_pairs(args: argparse.Namespace, beam_arguments: list[str], models: Defau
         abort_failure_rate=args.abort_failure_rate,
         max_failure_rate=args.max_failure_rate,
     )
-    identity = _identity(settings, kept, args.unit_rows)
+    identity = _identity(settings, kept, args.unit_rows, models)
     if args.check_ids:
         work_units.check_unique_ids(files, settings.id_column)
     plan = job.make_plan(layout, identity, files, unreadable, options)
     _print_configuration(args, settings, identity, launched)
-    context = StageContext(layout, identity.hash, _with_metadata(settings, identity), models, replay=launched.replay)
+    context = StageContext(
+        layout, identity.hash, _with_metadata(settings, identity, models), models, replay=launched.replay
+    )
     graph = GraphOptions(args.split_stages, args.accelerator, args.min_ram)
     return job.run(
         "pairs",
@@ -233,21 +235,20 @@ def _settings(args: argparse.Namespace, files: list[work_units.InputFile]) -> tu
     return settings, {field.name: str(field.type) for field in kept}
 
 
-def _identity(settings: PairSettings, kept: dict[str, str], unit_rows: int) -> JobIdentity:
+def _identity(settings: PairSettings, kept: dict[str, str], unit_rows: int, models: DefaultModels) -> JobIdentity:
     parameters = {name: value for name, value in vars(settings).items() if name not in ("metadata", "keep_columns")}
-    digests = {model.part: model.digest for model in active_models()}
+    digests = {model["part"]: model["digest"] for model in models.active()}
     return JobIdentity.of("pairs", {**parameters, "keep_columns": kept, "unit_rows": unit_rows}, digests)
 
 
-def _with_metadata(settings: PairSettings, identity: JobIdentity) -> PairSettings:
+def _with_metadata(settings: PairSettings, identity: JobIdentity, models: DefaultModels) -> PairSettings:
     metadata = {
         "job_hash": identity.hash,
         "software": f"cfr {importlib.metadata.version('cfr')}",
-        "models": json.dumps([vars(model) for model in active_models()]),
-        "coefficients": json.dumps(default_coefficient_layout()),
+        "models": json.dumps(models.active()),
+        "coefficients": json.dumps(models.coefficient_layout()),
     }
-    values = {**vars(settings), "metadata": tuple(metadata.items())}
-    return PairSettings(**values)
+    return dataclasses.replace(settings, metadata=tuple(metadata.items()))
 
 
 def _estimate(settings: PairSettings) -> job.Estimate:

@@ -50,3 +50,20 @@ class DefaultModels:
         from cfr.model.double_rotation import DoubleRotator
 
         return DoubleRotator(self.torch_device())
+
+    def active(self) -> list[dict[str, str]]:
+        """Part, name, licence and digest of all weights; found without loading them.
+
+        Raises:
+            FileNotFoundError: a file of a model is missing.
+        """
+        from cfr.model.registry import active_models
+
+        return [vars(model) for model in active_models()]
+
+    def coefficient_layout(self) -> dict[str, tuple[int, int]]:
+        """Half-open ranges of the parts of `coefficients`, by name."""
+        from cfr.model.coefficients import coefficient_layout
+        from cfr.model.face_model import MorphableModel
+
+        return coefficient_layout(MorphableModel.load_default().sizes)
