@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from regions import FaceRegions, blob, smoothstep
+from regions import FaceRegions, blob, brow_weight, smoothstep
 from surface_harmonics import symmetric_harmonics
 
 # sRGB under white light of strength 1.
 SKIN = (0.70, 0.545, 0.455)
-SCLERA = (0.70, 0.665, 0.64)
-IRIS = (0.20, 0.150, 0.115)
+SCLERA = (0.66, 0.61, 0.58)
+IRIS = (0.215, 0.16, 0.125)
 LIMBUS = (0.10, 0.085, 0.08)
 CATCHLIGHT = (0.75, 0.75, 0.75)
 PUPIL = (0.04, 0.035, 0.035)
@@ -25,6 +25,9 @@ MOUTH = (0.30, 0.13, 0.12)
 NOSTRIL = (0.16, 0.085, 0.07)
 BROW = (0.25, 0.185, 0.145)
 LASH = (0.16, 0.115, 0.10)
+BROW_OPACITY = 0.70
+# Standard deviations of the brows' height and of their ends' (dm), and of their thickness (share).
+BROW_HEIGHT_DEVIATION, BROW_TILT_DEVIATION, BROW_THICKNESS_DEVIATION = 0.018, 0.015, 0.25
 # Log-colour directions. Melanin takes away blue most and, in sRGB values, compresses saturation in dark skin; blood
 # takes away green; the third is the undertone (golden against pink) that the first two leave out.
 MELANIN = np.array([-0.88, -1.0, -1.10])
@@ -85,19 +88,19 @@ def _paint_mean(regions: FaceRegions, sky: np.ndarray) -> np.ndarray:
     # Offsets in log sRGB that add up, like thin layers of pigment.
     layers = [
         (w["forehead"], (0.02, 0.02, 0.01)),
-        (w["cheeks"], (0.01, -0.075, -0.065)),
-        (w["nose_tip"], (0.00, -0.085, -0.075)),
+        (w["cheeks"], (0.01, -0.045, -0.04)),
+        (w["nose_tip"], (0.00, -0.06, -0.05)),
         (w["chin"], (0.00, -0.03, -0.03)),
         (w["ears"], (0.02, -0.05, -0.04)),
         (w["neck"], (-0.10, -0.12, -0.14)),
-        (w["under_eye"], (-0.10, -0.13, -0.10)),
+        (w["under_eye"], (-0.05, -0.07, -0.055)),
         (w["nasolabial"], (-0.05, -0.07, -0.07)),
         (w["stubble"], (-0.09, -0.085, -0.065)),
         (w["moustache"], (-0.07, -0.08, -0.06)),
-        (w["lids_upper"], (-0.10, -0.14, -0.13)),
-        (w["lids_lower"], (-0.07, -0.12, -0.10)),
+        (w["lids_upper"], (-0.06, -0.10, -0.09)),
+        (w["lids_lower"], (-0.04, -0.08, -0.07)),
         (w["hairline"], (-0.18, -0.20, -0.22)),
-        (w["lips"], (-0.16, -0.40, -0.30)),
+        (w["lips"], (-0.13, -0.36, -0.26)),
     ]
     log_colour = np.broadcast_to(np.log(SKIN), regions.points.shape).copy()
     for weight, offset in layers:
@@ -105,7 +108,7 @@ def _paint_mean(regions: FaceRegions, sky: np.ndarray) -> np.ndarray:
     log_colour += MOTTLING * np.random.default_rng(1).standard_normal((len(height), 1))
     lower_lip = smoothstep(height, 0.0, -0.06)
     log_colour += (w["lips"] * (0.10 * lower_lip - 0.06))[:, None]
-    log_colour = _over(log_colour, 0.80 * w["brows"] * _hair_texture(len(height)), BROW)
+    log_colour = _over(log_colour, BROW_OPACITY * w["brows"] * _hair_texture(len(height)), BROW)
     log_colour = _over(log_colour, 0.75 * w["lash_line"], LASH)
     log_colour = _over(log_colour, 0.35 * w["lower_lash_line"], LASH)
     log_colour = _over(log_colour, w["nostrils"], NOSTRIL)
@@ -135,7 +138,7 @@ def _paint_eyes(log_colour: np.ndarray, regions: FaceRegions, sky: np.ndarray) -
     painted = _over(painted, smoothstep(angle, 21.5, 16.5), IRIS)
     painted += (smoothstep(angle, 22, 16) * smoothstep(up, 0.02, -0.06))[:, None] * np.array([0.22, 0.20, 0.18])
     painted = _over(painted, smoothstep(angle, 10.5, 7.0), PUPIL)
-    painted += 0.45 * np.log(np.maximum(sky, 0.25))[:, None]
+    painted += 0.9 * np.log(np.maximum(sky, 0.3))[:, None]
     # Nearly every photo has a catchlight near the top of the pupil; without one an eye looks dead.
     catchlight = blob(np.stack([outward_signed, up], 1), (0.004, 0.021), (0.009, 0.009))
     painted = _over(painted, 0.9 * catchlight * (regions.gaze_angle < 30), CATCHLIGHT)
@@ -181,24 +184,21 @@ def _feature_fields(regions: FaceRegions) -> dict[str, np.ndarray]:
     teeth = regions.has("teeth").astype(float)
     side = np.abs(regions.points[:, 0])
     along_brow = regions.beside_eye[:, 0]
-    brow_line = np.interp(along_brow, [-0.2, 0.1, 0.27], [0.19, 0.245, 0.19])
     beard = np.maximum(w["stubble"], w["moustache"])
     upper_lip = smoothstep(regions.points[:, 1] - regions.mouth[1], -0.02, 0.04)
     # name: (weight, log-colour offset of one standard deviation)
     table = {
-        "lip_redness": (w["lips"], (0.02, -0.11, -0.08)),
-        "lip_darkness": (w["lips"], (-0.12, -0.11, -0.10)),
+        "lip_redness": (w["lips"], (0.02, -0.09, -0.065)),
+        "lip_darkness": (w["lips"], (-0.10, -0.09, -0.085)),
         "upper_lip_darkness": (w["lips"] * (upper_lip - 0.5), (-0.10, -0.10, -0.09)),
-        "brow_density": (w["brows"], (-0.33, -0.35, -0.35)),
+        "brow_density": (w["brows"], (-0.17, -0.18, -0.18)),
         "brow_warmth": (w["brows"], (0.07, 0.0, -0.07)),
-        "brow_height": (w["brows"] * np.clip((regions.beside_eye[:, 1] - brow_line) / 0.04, -1.5, 1.5), -0.18 * grey),
         "brow_tail": (w["brows"] * np.clip((along_brow - 0.04) / 0.15, -1.3, 1.3), -0.16 * grey),
-        "brow_surroundings": (_ring(regions), -0.10 * grey),
-        "iris_brightness": (iris, (0.38, 0.42, 0.45)),
+        "iris_brightness": (iris, (0.28, 0.31, 0.33)),
         "iris_blue": (iris, (-0.14, 0.05, 0.24)),
         "sclera_brightness": (sclera, (0.12, 0.12, 0.13)),
-        "sclera_redness": (sclera, (0.03, -0.05, -0.06)),
-        "lashes": (w["lash_line"] + 0.5 * w["lower_lash_line"], -0.22 * grey),
+        "sclera_redness": (sclera, (0.02, -0.035, -0.04)),
+        "lashes": (w["lash_line"] + 0.5 * w["lower_lash_line"], -0.10 * grey),
         "lid_crease": (blob(regions.beside_eye, (0.0, 0.125), (0.14, 0.022)), -0.10 * grey),
         "lids": (np.maximum(w["lids_upper"], 0.6 * w["lids_lower"]) * (1 - w["lash_line"]), (-0.11, -0.13, -0.12)),
         "under_eye": (w["under_eye"], (-0.09, -0.10, -0.085)),
@@ -213,15 +213,26 @@ def _feature_fields(regions: FaceRegions) -> dict[str, np.ndarray]:
         "hairline": (w["hairline"], (-0.20, -0.21, -0.21)),
         "neck": (w["neck"], (-0.12, -0.13, -0.13)),
         "ears": (w["ears"], (0.03, -0.09, -0.08)),
-        "nostrils": (w["nostrils"], 0.25 * grey),
+        "nostrils": (w["nostrils"], 0.10 * grey),
     }
-    return {name: weight[:, None] * np.array(offset) for name, (weight, offset) in table.items()}
+    fields = {name: weight[:, None] * np.array(offset) for name, (weight, offset) in table.items()}
+    return fields | _brow_shape_fields(regions)
 
 
-def _ring(regions: FaceRegions) -> np.ndarray:
-    """(V,) 0..1: skin just above and below the brows, where thick brows reach."""
-    wide = blob(regions.beside_eye, (0.03, 0.225), (0.14, 0.055))
-    return wide * (1 - regions.weights["brows"]) * np.isinf(regions.gaze_angle)
+def _brow_shape_fields(regions: FaceRegions) -> dict[str, np.ndarray]:
+    """Brows that sit higher, are tilted or thicker: differences of painted brows, so linear around the average."""
+    contrast = BROW_OPACITY * (np.log(BROW) - np.log(SKIN))
+    place = regions.beside_eye
+    up = np.array([0, BROW_HEIGHT_DEVIATION])
+    tilt = np.clip(place[:, :1] / 0.15, -1.5, 1.5) * [0, BROW_TILT_DEVIATION]
+    differences = {
+        "brow_height": brow_weight(place - up) - brow_weight(place + up),
+        "brow_tilt": brow_weight(place - tilt) - brow_weight(place + tilt),
+        "brow_thickness": brow_weight(place, 1 + BROW_THICKNESS_DEVIATION)
+        - brow_weight(place, 1 - BROW_THICKNESS_DEVIATION),
+    }
+    area = regions.weights["brow_area"]
+    return {name: (area * value / 2)[:, None] * contrast for name, value in differences.items()}
 
 
 def _smooth_fields(

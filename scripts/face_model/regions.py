@@ -23,10 +23,13 @@ IRIS_ANGLE = 23.0
 PUPIL_ANGLE = 8.0
 # The eyeballs of the face that the measures in this file (decimetres) were taken on lie this far from the middle.
 EYE_DISTANCE = 0.2889
+# FaceMesh sees the brows of this painted face this much (dm) higher above their hair than on photos: its landmarks are
+# looked for on a face whose brows are painted that much higher.
+LANDMARK_BROW_SHIFT = 0.025
 # Middle line of a brow: outwards and up from the eyeball's centre, and half its height (dm).
 BROW_LINE = np.array([
-    (-0.190, 0.203, 0.036), (-0.12, 0.214, 0.041), (-0.03, 0.227, 0.039), (0.06, 0.239, 0.033), (0.13, 0.239, 0.026),
-    (0.20, 0.220, 0.019), (0.27, 0.180, 0.010),
+    (-0.185, 0.166, 0.040), (-0.120, 0.171, 0.046), (-0.030, 0.184, 0.045), (0.060, 0.199, 0.040),
+    (0.130, 0.198, 0.032), (0.200, 0.178, 0.024), (0.270, 0.138, 0.012),
 ])  # fmt: skip
 
 
@@ -34,8 +37,9 @@ BROW_LINE = np.array([
 class FaceRegions:
     """Parts of the face.
 
-    labels: (V,) int64 into `REGION_NAMES`. weights: soft masks (V,) float64 0..1 by name: lips, brows, lash_line,
-    lids_upper, lids_lower, ears, nostrils, under_eye, cheeks, nose_tip, forehead, stubble, moustache, neck, hairline.
+    labels: (V,) int64 into `REGION_NAMES`. weights: soft masks (V,) float64 0..1 by name: lips, brows, brow_area (where
+    brows can be), lash_line, lower_lash_line, lids_upper, lids_lower, ears, nostrils, under_eye, cheeks, nose_tip,
+    forehead, chin, nasolabial, stubble, moustache, neck, hairline.
     points: (V, 3) the vertices in the size of the face that `EYE_DISTANCE` belongs to (dm), as are all other lengths.
     eye_centres: (2, 3), of the side x < 0 and x > 0. gaze_angle: (V,) degrees from straight ahead on the eyeballs, inf
     elsewhere. beside_eye: (V, 2) outwards and up from the nearer eyeball's centre. mouth: (3,) middle of the lips, at
@@ -75,6 +79,7 @@ def build_regions(
     border: np.ndarray,
     sky: np.ndarray,
     textures: Path,
+    brow_shift: float = 0.0,
 ) -> FaceRegions:
     """Label the vertices of the average face.
 
@@ -86,6 +91,7 @@ def build_regions(
         border: (V,) bool, on the cut.
         sky: (V,) 0..1 of `ambient_occlusion.sky_visibility`: finds the nostrils.
         textures: MPFB's folder `textures` with mpfb_lips.jpg and so on.
+        brow_shift: paints the brows this much higher (dm).
     """
     mask = {name: _sample_mask(textures / f"mpfb_{name}.jpg", triangles, uv, part, len(vertices)) for name in
             ("lips", "eyelids", "ears", "inside-mouth")}  # fmt: skip
@@ -102,7 +108,8 @@ def build_regions(
     distance = np.linalg.norm(from_eye, axis=1)
     gaze_angle = np.where(balls, np.degrees(np.arccos(np.clip(from_eye[:, 2] / distance, -1, 1))), np.inf)
 
-    lips = mask["lips"] * body
+    # The mask bleeds 1 mm over the lips' edge.
+    lips = smoothstep(mask["lips"], 0.35, 1.0) * body
     lip_points = vertices[lips > 0.5]
     front = lip_points[:, 2].max()
     mouth = np.array([0.0, (lip_points[:, 1].min() + lip_points[:, 1].max()) / 2, front])
@@ -115,7 +122,8 @@ def build_regions(
     weights = _soft_weights(vertices, beside_eye, body & ~inner, mouth, nose, centres, sky)
     weights["lips"] = lips
     weights["ears"] = mask["ears"] * body
-    weights["brows"] = _brow_weight(beside_eye) * body * (vertices[:, 2] > centres[0, 2] - 0.3)
+    weights["brow_area"] = body * (vertices[:, 2] > centres[0, 2] - 0.3)
+    weights["brows"] = brow_weight(beside_eye - [0, brow_shift]) * weights["brow_area"]
     above, to_opening = _lid_margin(vertices, body, balls & visible_from(vertices, triangles, np.array([0.0, 0, 1])))
     margin = np.exp(-0.5 * (to_opening / 0.016) ** 2) * body
     weights["lash_line"] = margin * above
@@ -155,7 +163,7 @@ def _sample_mask(path: Path, triangles: np.ndarray, uv: np.ndarray, part: np.nda
     rows = np.clip(((1 - uv[body][..., 1]) * height).astype(int), 0, height - 1)
     value = np.bincount(triangles[body].ravel(), picture[rows, columns].ravel(), minlength=count)
     uses = np.bincount(triangles[body].ravel(), minlength=count)
-    return smoothstep(value / np.maximum(uses, 1), 0.08, 0.95)
+    return value / np.maximum(uses, 1)
 
 
 def _eyeballs(vertices: np.ndarray, balls: np.ndarray) -> np.ndarray:
@@ -176,13 +184,18 @@ def _nose_tip(vertices: np.ndarray, body: np.ndarray, mouth: np.ndarray, centres
     return tip
 
 
-def _brow_weight(beside_eye: np.ndarray) -> np.ndarray:
-    """(V,) 0..1: hair of the brow, soft at the edges and at its inner end, thinning outwards."""
+def brow_weight(beside_eye: np.ndarray, thickness: float = 1.0) -> np.ndarray:
+    """(V,) 0..1: hair of the brow, soft at the edges and at its inner end, thinning outwards.
+
+    Args:
+        beside_eye: (V, 2) outwards and up from the nearer eyeball's centre; not only on the skin.
+        thickness: relative to the average brow.
+    """
     steps, knots = np.linspace(0, 1, 120), np.linspace(0, 1, len(BROW_LINE))
     line = np.stack([np.interp(steps, knots, column) for column in BROW_LINE.T], 1)
     offset = np.linalg.norm(beside_eye[:, None] - line[:, :2], axis=2)
     nearest = offset.argmin(1)
-    distance = offset[np.arange(len(offset)), nearest] / line[nearest, 2]
+    distance = offset[np.arange(len(offset)), nearest] / (line[nearest, 2] * thickness)
     along = nearest / (len(line) - 1)
     density = smoothstep(along, -0.12, 0.14) * (1 - 0.35 * smoothstep(along, 0.7, 1.0))
     return smoothstep(distance, 1.35, 0.45) * density
@@ -225,10 +238,10 @@ def _soft_weights(
     moustache = smoothstep(side, 0.36, 0.20) * smoothstep(low, -0.1, 0.0)
     moustache *= smoothstep(vertices[:, 1], nose[1] - 0.05, nose[1] - 0.16)
     one_side = np.stack([side, vertices[:, 1], vertices[:, 2]], 1)
-    hole = blob(one_side, (0.07, nose[1] - 0.09, nose[2] - 0.17), (0.05, 0.04, 0.09))
+    hole = blob(one_side, (0.07, nose[1] - 0.08, nose[2] - 0.17), (0.045, 0.032, 0.09))
     neck_drop = mouth[1] - 0.38 + 0.35 * np.clip(behind - 0.13, 0, 0.9) - vertices[:, 1]
     return {
-        "nostrils": smoothstep(hole, 0.1, 0.4) * smoothstep(sky, 0.85, 0.55) * outside,
+        "nostrils": smoothstep(hole, 0.15, 0.5) * smoothstep(sky, 0.80, 0.55) * outside,
         "under_eye": np.maximum(
             blob(beside_eye, (-0.04, -0.125), (0.12, 0.040)), 0.8 * blob(beside_eye, (-0.15, -0.03), (0.035, 0.05))
         ) * front,
