@@ -21,10 +21,16 @@ _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EO
 
 
 class Member(NamedTuple):
-    """A file in an archive: name as stored (less a leading `./`), `location` for `read`, size in bytes."""
+    """An entry of an archive that is no folder.
+
+    Attributes:
+        name: as stored, less a leading `./`.
+        location: for `read`; None if it cannot be read: a symbolic link, a device.
+        size: bytes.
+    """
 
     name: str
-    location: object
+    location: object | None
     size: int
 
 
@@ -32,7 +38,7 @@ class Archive(Protocol):
     """An opened archive. Locations stay valid when the same archive is opened again."""
 
     def members(self) -> Iterator[Member]:
-        """The files in it, in stored order; folders, links to nowhere and devices are left out."""
+        """What is in it, in stored order."""
         ...
 
     def start(self, location: object) -> bytes:
@@ -102,6 +108,8 @@ class _Tar:
                 elif info.isreg() and not info.issparse():
                     location = (info.offset_data, info.size)
                 else:
+                    if not info.isdir():
+                        yield Member(name, None, 0)
                     continue
                 offsets[name] = location
                 yield Member(name, location, location[1])

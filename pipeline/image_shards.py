@@ -23,6 +23,9 @@ ROW_GROUP_ROWS = 64
 ROW_GROUP_BYTES = 64 << 20
 """A row group ends at so many rows or bytes of pictures, whichever comes first: it is what has to fit into memory."""
 
+# Pages of a few photos: a reader that streams holds one page, not a whole row group.
+_PAGE_ROWS = 4
+
 SCHEMA = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),
@@ -57,7 +60,9 @@ def write_image_shard(path: str, rows: Iterable[tuple[str, bytes]], scratch_fold
     """
     with _whole_or_absent(path, scratch_folder) as stream:
         # Pictures are compressed already: compression and dictionaries would only cost time.
-        with pq.ParquetWriter(stream, SCHEMA, compression="none", use_dictionary=False) as writer:
+        with pq.ParquetWriter(
+            stream, SCHEMA, compression="none", use_dictionary=False, write_batch_size=_PAGE_ROWS
+        ) as writer:
             written = 0
             for group in _row_groups(rows):
                 writer.write_table(group, row_group_size=group.num_rows)

@@ -154,7 +154,7 @@ def _check_disk(output: str, size: int) -> None:
 
 def _write_skipped(output: str, skipped: list[Skipped]) -> None:
     if skipped:
-        lines = [json.dumps(asdict(skip), ensure_ascii=False) + "\n" for skip in skipped]
+        lines = [json.dumps(asdict(skip)) + "\n" for skip in skipped]
         storage.write_bytes(storage.join(output, SKIPPED_FILE), "".join(lines).encode())
 
 

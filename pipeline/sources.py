@@ -244,6 +244,9 @@ def _add_file(file: _File, found: list[_Found], skipped: list[Skipped]) -> None:
 def _add_archive(root: _Root, found: list[_Found], skipped: list[Skipped]) -> None:
     with open_archive(root.key) as archive:
         for member in archive.members():
+            if member.location is None:
+                skipped.append(Skipped(_utf8(f"{root.key}/{member.name}"), "not a regular file"))
+                continue
             try:
                 reason = _why_skip(member.name, member.size, lambda member=member: archive.start(member.location))
             except OSError as error:
