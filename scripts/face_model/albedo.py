@@ -27,14 +27,14 @@ BROW = (0.25, 0.185, 0.145)
 LASH = (0.16, 0.115, 0.10)
 BROW_OPACITY = 0.70
 # Standard deviations of the brows' height and of their ends' (dm), and of their thickness (share).
-BROW_HEIGHT_DEVIATION, BROW_TILT_DEVIATION, BROW_THICKNESS_DEVIATION = 0.018, 0.015, 0.25
+BROW_HEIGHT_DEVIATION, BROW_TILT_DEVIATION, BROW_THICKNESS_DEVIATION = 0.012, 0.010, 0.20
 # Log-colour directions. Melanin takes away blue most and, in sRGB values, compresses saturation in dark skin; blood
 # takes away green; the third is the undertone (golden against pink) that the first two leave out.
 MELANIN = np.array([-0.88, -1.0, -1.10])
 BLOOD = np.array([0.25, -1.0, -0.75])
 UNDERTONE = np.array([0.30, 0.35, -1.0])
 # Standard deviations along them.
-MELANIN_DEVIATION, BLOOD_DEVIATION, UNDERTONE_DEVIATION = 0.36, 0.034, 0.034
+MELANIN_DEVIATION, BLOOD_DEVIATION, UNDERTONE_DEVIATION = 0.36, 0.030, 0.030
 # Uneven pigment at the scale of the mesh (log luminance): skin without it looks like plastic.
 MOTTLING = 0.016
 # How much of the creases' missing sky light to paint in: light also bounces around inside them.
@@ -164,7 +164,7 @@ def _tone_fields(regions: FaceRegions) -> dict[str, np.ndarray]:
     skin[regions.has("sclera", "iris", "pupil", "teeth")] = 0.0
     skin[regions.has("tongue")] = 0.15
     skin[regions.has("mouth_interior")] = 0.25
-    painted_over = np.maximum.reduce([0.5 * w["brows"], 0.7 * w["lash_line"], 0.8 * w["nostrils"], 0.25 * w["lips"]])
+    painted_over = np.maximum.reduce([0.5 * w["brows"], 0.7 * w["lash_line"], 0.8 * w["nostrils"], 0.15 * w["lips"]])
     skin = skin * (1 - painted_over)
     sclera = np.where(regions.has("sclera"), 0.22, 0.0) + np.where(regions.has("iris"), 0.6, 0.0)
     melanin = (skin + sclera)[:, None] * MELANIN * MELANIN_DEVIATION
@@ -206,7 +206,7 @@ def _feature_fields(regions: FaceRegions) -> dict[str, np.ndarray]:
         "mouth_darkness": (regions.has("mouth_interior", "tongue").astype(float), (0.25, 0.27, 0.27)),
         "stubble": (beard, (-0.14, -0.125, -0.10)),
         "moustache": (w["moustache"] * smoothstep(side, 0.34, 0.24), (-0.11, -0.11, -0.10)),
-        "blush": (w["cheeks"], (0.03, -0.055, -0.045)),
+        "blush": (w["cheeks"], (0.02, -0.045, -0.037)),
         "nose_redness": (w["nose_tip"], (0.02, -0.05, -0.04)),
         "nasolabial": (w["nasolabial"], (-0.07, -0.08, -0.08)),
         "forehead": (w["forehead"], (0.04, 0.05, 0.05)),
@@ -231,8 +231,9 @@ def _brow_shape_fields(regions: FaceRegions) -> dict[str, np.ndarray]:
         "brow_thickness": brow_weight(place, 1 + BROW_THICKNESS_DEVIATION)
         - brow_weight(place, 1 - BROW_THICKNESS_DEVIATION),
     }
-    area = regions.weights["brow_area"]
-    return {name: (area * value / 2)[:, None] * contrast for name, value in differences.items()}
+    # Only where there is some hair: next to it, the wrong sign of a difference would shine.
+    hair = np.sqrt(regions.weights["brows"])
+    return {name: (hair * value / 2)[:, None] * contrast for name, value in differences.items()}
 
 
 def _smooth_fields(
@@ -245,7 +246,7 @@ def _smooth_fields(
     # name: (log-colour direction, modes, standard deviation of the sum, length scale in dm), even and odd.
     table = {
         "brightness": ((1.0, 1.06, 1.10), (24, 0.085, 0.45), (8, 0.035, 0.6)),
-        "redness": ((0.35, -1.0, -0.6), (10, 0.024, 0.55), (3, 0.010, 0.7)),
+        "redness": ((0.35, -1.0, -0.6), (10, 0.020, 0.55), (3, 0.010, 0.7)),
         "yellowness": ((0.15, 0.25, -1.0), (6, 0.020, 0.7), (0, 0.0, 1.0)),
     }
     for odd in (False, True):

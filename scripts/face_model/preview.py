@@ -14,8 +14,10 @@ from cfr.model.coefficients import Coefficients
 from cfr.model.face_model import MorphableModel
 from cfr.model.rendering import posed, render_guidance
 
-# First three bands of a light, white: ambient, from above (negative y band), from the front, from the sides.
-LIGHTS = ((1.10, -0.10, 0.15, 0.0), (1.0, -0.15, 0.2, -0.15), (0.95, -0.2, 0.25, 0.2), (1.1, -0.05, 0.1, 0.3))
+# White lights as shading of a white sphere: everywhere, and added from above, from the front and from image right.
+LIGHTS = ((0.75, 0.10, 0.20, 0.0), (0.65, 0.15, 0.25, 0.25), (0.65, 0.20, 0.25, -0.20), (0.70, 0.05, 0.15, 0.30))
+# What a coefficient of one adds in the four bands of `cfr.model.lighting` (first band; y, z, x).
+BAND_SCALE = (0.886, -1.772, 1.772, -1.772)
 YAWS = (0.0, 0.0, -30.0, 45.0)
 COLUMNS = 7
 
@@ -35,7 +37,7 @@ def sheet(model: MorphableModel, seed: int, spread: float) -> Image.Image:
         albedo[:, 0] = torch.linspace(-2.5, 2.5, COLUMNS)
         albedo[0] = 0
         bands = torch.zeros(COLUMNS, 9, 3)
-        bands[:, :4] = torch.tensor(light)[None, :, None] / 1.77
+        bands[:, :4] = (torch.tensor(light) / torch.tensor(BAND_SCALE))[None, :, None]
         coefficients = Coefficients(
             identity=0.7 * torch.randn(COLUMNS, identities, generator=generator),
             expression=torch.zeros(COLUMNS, expressions),

@@ -37,9 +37,9 @@ BROW_LINE = np.array([
 class FaceRegions:
     """Parts of the face.
 
-    labels: (V,) int64 into `REGION_NAMES`. weights: soft masks (V,) float64 0..1 by name: lips, brows, brow_area (where
-    brows can be), lash_line, lower_lash_line, lids_upper, lids_lower, ears, nostrils, under_eye, cheeks, nose_tip,
-    forehead, chin, nasolabial, stubble, moustache, neck, hairline.
+    labels: (V,) int64 into `REGION_NAMES`. weights: soft masks (V,) float64 0..1 by name: lips, brows, lash_line,
+    lower_lash_line, lids_upper, lids_lower, ears, nostrils, under_eye, cheeks, nose_tip, forehead, chin, nasolabial,
+    stubble, moustache, neck, hairline.
     points: (V, 3) the vertices in the size of the face that `EYE_DISTANCE` belongs to (dm), as are all other lengths.
     eye_centres: (2, 3), of the side x < 0 and x > 0. gaze_angle: (V,) degrees from straight ahead on the eyeballs, inf
     elsewhere. beside_eye: (V, 2) outwards and up from the nearer eyeball's centre. mouth: (3,) middle of the lips, at
@@ -122,8 +122,7 @@ def build_regions(
     weights = _soft_weights(vertices, beside_eye, body & ~inner, mouth, nose, centres, sky)
     weights["lips"] = lips
     weights["ears"] = mask["ears"] * body
-    weights["brow_area"] = body * (vertices[:, 2] > centres[0, 2] - 0.3)
-    weights["brows"] = brow_weight(beside_eye - [0, brow_shift]) * weights["brow_area"]
+    weights["brows"] = brow_weight(beside_eye - [0, brow_shift]) * body * (vertices[:, 2] > centres[0, 2] - 0.3)
     above, to_opening = _lid_margin(vertices, body, balls & visible_from(vertices, triangles, np.array([0.0, 0, 1])))
     margin = np.exp(-0.5 * (to_opening / 0.016) ** 2) * body
     weights["lash_line"] = margin * above
