@@ -27,6 +27,7 @@ from functools import reduce
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from cfr.pipeline.errors import UserError
 
 # Deeper or longer filters than anyone writes by hand would overflow the recursion of this parser or of Arrow.

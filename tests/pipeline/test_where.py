@@ -3,9 +3,10 @@
 import hypothesis.strategies as st
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+
 from cfr.pipeline.errors import UserError
 from cfr.pipeline.where import comparable_columns, parse_where
-from hypothesis import given, settings
 
 TABLE = pa.table(
     {
