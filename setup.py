@@ -35,6 +35,7 @@ setup(
         "pyrender": ["pyrender==0.1.45"],
         "test": [
             "hypothesis>=6",
+            "packaging>=24",
             "psutil>=6",
             "pytest>=8",
             "pytest-timeout>=2",

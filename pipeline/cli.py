@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from cfr.pipeline.errors import UserError
+from cfr.pipeline.errors import UserError, reject_unknown_arguments
 
 # name -> (module, one line for `cfr --help`)
 COMMANDS = {
@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser = _build_parser(command)
         args, beam_arguments = parser.parse_known_args(_join_negative_values(argv))
         if args.command is None:
+            reject_unknown_arguments(beam_arguments)
             parser.print_help()
             return 2
         code = importlib.import_module(COMMANDS[args.command][0]).run(args, beam_arguments)
