@@ -138,7 +138,7 @@ def _paint_eyes(log_colour: np.ndarray, regions: FaceRegions, sky: np.ndarray) -
     painted = _over(painted, smoothstep(angle, 21.5, 16.5), IRIS)
     painted += (smoothstep(angle, 22, 16) * smoothstep(up, 0.02, -0.06))[:, None] * np.array([0.22, 0.20, 0.18])
     painted = _over(painted, smoothstep(angle, 10.5, 7.0), PUPIL)
-    painted += 0.9 * np.log(np.maximum(sky, 0.3))[:, None]
+    painted += 0.6 * np.log(np.maximum(sky, 0.45))[:, None]
     # Nearly every photo has a catchlight near the top of the pupil; without one an eye looks dead.
     catchlight = blob(np.stack([outward_signed, up], 1), (0.004, 0.021), (0.009, 0.009))
     painted = _over(painted, 0.9 * catchlight * (regions.gaze_angle < 30), CATCHLIGHT)
