@@ -23,7 +23,15 @@ _FLOATS = (
     "ibug68_barycentric",
 )
 _INTEGERS = ("triangles", "mirror", "region", "facemesh_triangles", "ibug68_triangles", "expression_mirror")
-_OTHERS = ("frozen_expressions", "identity_mirror", "expression_names", "region_names", "name")
+_OTHERS = (
+    "albedo_names",
+    "albedo_parts",
+    "frozen_expressions",
+    "identity_mirror",
+    "expression_names",
+    "region_names",
+    "name",
+)
 
 
 class MorphableModel(nn.Module):
@@ -42,6 +50,8 @@ class MorphableModel(nn.Module):
         facemesh_triangles (468,), facemesh_barycentric (468,3): where the FaceMesh landmarks lie on the mesh;
             ibug68_triangles (68,), ibug68_barycentric (68,3): the 68 points of iBUG 300-W (jaw line on the skull, as in
             AFLW2000-3D).
+        albedo_parts: two indices, where the albedo coefficients' parts end: skin tone, then features (lips, brows, eyes
+            ...); the rest are smooth over the skin. albedo_names: (A,) their names.
         expression_names, region_names: tuples of str. name, license, digest (sha256 hex of the file): str.
     """
 
@@ -55,6 +65,8 @@ class MorphableModel(nn.Module):
         self.register_buffer("identity_mirror", torch.from_numpy(arrays["identity_mirror"].astype(np.float32)))
         self.expression_names = tuple(arrays["expression_names"].tolist())
         self.region_names = tuple(arrays["region_names"].tolist())
+        self.albedo_names = tuple(arrays["albedo_names"].tolist())
+        self.albedo_parts = tuple(arrays["albedo_parts"].tolist())
         self.name = str(arrays["name"])
         self.digest = digest
         self.license = license_text
@@ -97,11 +109,6 @@ class MorphableModel(nn.Module):
         """How many identity, expression and albedo coefficients a face has."""
         return len(self.identity_basis), len(self.expression_basis), len(self.log_albedo_basis)
 
-    @property
-    def albedo_parts(self) -> tuple[int, int]:
-        """Where the albedo coefficients' parts end: skin tone, then features (lips, brows, eyes ...); the rest are smooth."""
-        return 3, 31
-
     def shape(self, identity: Tensor, expression: Tensor) -> Tensor:
         """Vertices (B,V,3) in dm of faces with identity (B,I), unit variance, and expression (B,E), 0..1."""
         return (
@@ -141,6 +148,8 @@ def _check_sizes(arrays: dict[str, np.ndarray], origin: str) -> None:
         "expression_mirror": (expressions,),
         "frozen_expressions": (expressions,),
         "log_albedo_mean": (vertices, 3),
+        "albedo_names": (len(arrays["log_albedo_basis"]),),
+        "albedo_parts": (2,),
         "log_albedo_basis": (len(arrays["log_albedo_basis"]), vertices, 3),
         "mirror": (vertices,),
         "region": (vertices,),

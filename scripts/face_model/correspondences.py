@@ -15,7 +15,7 @@ from cfr.model.face_model import MorphableModel
 from cfr.model.rasterize import interpolate, rasterize
 
 CONTEXT, MARGIN, OVERSAMPLING = 320, 48, 2
-# A landmark beside the drawn surface (a contour, a gap) is moved to the nearest surface pixel at most this far away (px).
+# A landmark beside the drawn surface (outline, gap) is moved to the nearest surface pixel at most this far away (px).
 REACH = 4.0
 # Observations farther than this from the current estimate are outliers (dm); tightened in every round.
 TOLERANCES = (0.3, 0.15, 0.10, 0.08)
@@ -26,6 +26,7 @@ FACING = 0.35
 TURNED_AWAY = 55.0
 # Neutral mouths cannot tell the inner lips apart: estimates are made on this expression.
 REFERENCE_JAW_OPEN = 0.35
+
 
 @dataclass(frozen=True)
 class Correspondences:
@@ -64,7 +65,6 @@ def find_correspondences(
     expression = torch.zeros(1, len(model.expression_names))
     expression[0, model.expression_names.index("jawOpen")] = REFERENCE_JAW_OPEN
     reference = model.shape(torch.zeros(1, len(model.identity_basis)), expression)
-    normals = model.vertex_normals(reference)[0].numpy()
     reference = reference[0].numpy()
     triangles = model.triangles.numpy()
     places = (reference[triangles[hits.triangle]] * hits.barycentric[..., None]).sum(axis=2)
@@ -75,7 +75,7 @@ def find_correspondences(
     places = np.concatenate([places, (places * [-1, 1, 1])[:, mirror]])
     believed = np.concatenate([believed, believed[:, mirror]])
     centres, spread, counts = _robust_centres(places, believed)
-    found, weights = _onto_surface(centres, reference, normals, triangles, skin, places, believed)
+    found, weights = _onto_surface(centres, reference, triangles, skin)
     found, weights = _symmetrised(found, weights, model, mirror)
     return Correspondences(found, weights, spread, counts, mirror)
 
@@ -185,8 +185,8 @@ def _robust_centres(places: np.ndarray, believed: np.ndarray) -> tuple[np.ndarra
     return centres, spread, counts
 
 
-def _onto_surface(centres, reference, normals, triangles, skin, places, believed):
-    """Closest point of the skin to each centre, among triangles that face as its observations' surroundings do."""
+def _onto_surface(centres, reference, triangles, skin):
+    """Closest point of the skin to each centre."""
     faces = np.nonzero(skin)[0]
     corners = reference[triangles[faces]]
     middle = cKDTree(corners.mean(axis=1))

@@ -10,6 +10,8 @@ from geometry import FaceMesh
 
 # Gaze does not show in the landmarks, and the tongue is not worth its false positives.
 FROZEN = ("eyeLook", "tongueOut")
+# The face units overshoot on average lids, which are less open than the base mesh's: closed at 1, not at 0.6.
+STRENGTH = {"eyeBlinkLeft": 0.78, "eyeBlinkRight": 0.78}
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,9 @@ def build_expressions(data: AnnyData, mesh: FaceMesh) -> Expressions:
     mirror = np.array([names.index(_other_side(name)) for name in names])
     raw = np.stack([mesh.weights @ data.target(f"faceunits/{name}") for name in names])
     mirrored = raw[mirror][:, mesh.mirror] * [-1, 1, 1]
+    strength = np.array([STRENGTH.get(name, 1.0) for name in names])[:, None, None]
     frozen = np.array([name.startswith(FROZEN) for name in names])
-    return Expressions(names, 0.5 * (raw + mirrored), frozen, mirror)
+    return Expressions(names, 0.5 * strength * (raw + mirrored), frozen, mirror)
 
 
 def _other_side(name: str) -> str:

@@ -14,7 +14,17 @@ from geometry import FaceMesh
 
 ETHNICITIES = ("african", "asian", "caucasian")
 # Standard deviation of a modifier's position in [-1, 1] per folder of targets; a name listed in FINE overrides it.
-SPREAD = {"forehead": 0.3, "eyes": 0.28, "eyebrows": 0.3, "nose": 0.28, "mouth": 0.28, "chin": 0.3, "cheek": 0.3, "ears": 0.3, "neck": 0.2}
+SPREAD = {
+    "forehead": 0.3,
+    "eyes": 0.28,
+    "eyebrows": 0.3,
+    "nose": 0.28,
+    "mouth": 0.28,
+    "chin": 0.3,
+    "cheek": 0.3,
+    "ears": 0.3,
+    "neck": 0.2,
+}
 FINE = {
     "head/head-age": 0.15,
     "head/head-fat": 0.3,
@@ -41,8 +51,24 @@ OUTLINE_SPREAD = 0.25
 # Both sides of a sided modifier share this share of its variance; the rest is asymmetry.
 SHARED_SIDES = 0.93
 ASYMMETRY_SPREAD = 0.12
-OPPOSITES = (("decr", "incr"), ("down", "up"), ("in", "out"), ("backward", "forward"), ("concave", "convex"), ("compress", "uncompress"))
-EXCLUDED = ("head-trans", "shape-pointed", "shape-triangle", "jaw-drop", "measure-", "neck-trans-in", "neck-trans-out", "trans-in-out")
+OPPOSITES = (
+    ("decr", "incr"),
+    ("down", "up"),
+    ("in", "out"),
+    ("backward", "forward"),
+    ("concave", "convex"),
+    ("compress", "uncompress"),
+)
+EXCLUDED = (
+    "head-trans",
+    "shape-pointed",
+    "shape-triangle",
+    "jaw-drop",
+    "measure-",
+    "neck-trans-in",
+    "neck-trans-out",
+    "trans-in-out",
+)
 
 
 @dataclass(frozen=True)
@@ -164,7 +190,9 @@ def _macro_weights(generator: np.random.Generator) -> dict[str, float]:
                 weights[f"macrodetails/{e}-{s}-{a}"] = s_weight * a_weight * e_weight
             for m, m_weight in levels[0].items():
                 for w, w_weight in levels[1].items():
-                    weights[f"macrodetails/universal-{s}-{a}-{m}muscle-{w}weight"] = s_weight * a_weight * m_weight * w_weight
+                    weights[f"macrodetails/universal-{s}-{a}-{m}muscle-{w}weight"] = (
+                        s_weight * a_weight * m_weight * w_weight
+                    )
     return weights
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-
 from geometry import EYE_PARTS, FaceMesh
 
 # Standard face of the alignment (model/alignment.py), symmetrised: right eye, nose tip, right mouth corner (x, y), dm.
@@ -28,10 +27,10 @@ def rough_five_points(positions: np.ndarray, mesh: FaceMesh) -> np.ndarray:
     return np.stack([eye * flip, eye, tip, corner * flip, corner])
 
 
-def five_points(ibug68: np.ndarray) -> np.ndarray:
-    """(5, 3) five points of the alignment from the 68 iBUG points (68, 3)."""
-    eyes = [(ibug68[36] + ibug68[39]) / 2, (ibug68[42] + ibug68[45]) / 2]
-    return np.stack([*eyes, ibug68[30], ibug68[48], ibug68[54]])
+def five_points(facemesh: np.ndarray) -> np.ndarray:
+    """(5, 3) five points of the alignment from the FaceMesh points (468, 3)."""
+    eyes = [(facemesh[33] + facemesh[133]) / 2, (facemesh[263] + facemesh[362]) / 2]
+    return np.stack([*eyes, facemesh[4], facemesh[61], facemesh[291]])
 
 
 def place_mean(mean: np.ndarray, five: np.ndarray) -> tuple[np.ndarray, float]:
