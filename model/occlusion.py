@@ -17,24 +17,25 @@ from cfr.model.photometric_fit import DARKEST, OPPONENT
 from cfr.model.rasterize import GBuffer, interpolate
 
 STUDENT_FREEDOM = 5.0
-LUMINANCE_DEVIATION = 0.20
+LUMINANCE_DEVIATION = 0.30
 CHROMA_DEVIATION = 0.055
 # Darkness level (0..1) at which log colours lose their meaning to sensor noise and compression.
 NOISE_FLOOR = 0.06
-# Widening of both deviations where the model is coarser than a face, and prior odds of an occluder, by region.
-REGION_TOLERANCE = {
-    "brows": 2.5, "eyelids": 2.0, "upper_eyelids": 1.8, "lower_eyelids": 1.4, "sclera": 2.2, "iris": 2.5, "pupil": 2.5,
-    "lips": 1.8, "mouth_interior": 3.0, "teeth": 3.0, "tongue": 3.0, "nostrils": 2.0, "ears": 1.6,
+# How far the comparison can be trusted, by region: the model knows little about gaze, brows and what an open mouth
+# shows, so there the surroundings decide. 1 elsewhere.
+REGION_EVIDENCE = {
+    "brows": 0.25, "eyelids": 0.3, "sclera": 0.15, "iris": 0.15, "pupil": 0.15, "lips": 0.7,
+    "mouth_interior": 0.05, "teeth": 0.05, "tongue": 0.05, "nostrils": 0.3, "ears": 0.7,
 }  # fmt: skip
 OCCLUDER_PRIOR = 0.2
 # Volume of the log opponent colours that an occluder may have.
 OCCLUDER_DENSITY = 1 / (3.0 * 0.7 * 0.7)
 DILATIONS = (1, 2, 4)
 MEAN_FIELD_ITERATIONS = 6
-COUPLING = 4.0
+COUPLING = 6.0
 EDGE_DEVIATION = 0.05
 HISTOGRAM_BINS = 12
-SMALLEST_PART = 5
+SMALLEST_PART = 7
 
 
 def _shifted(values: Tensor, dilation: int) -> Tensor:
@@ -85,6 +86,17 @@ def _colour_histogram_ratio(colour: Tensor, occluder: Tensor, inside: Tensor) ->
     return ratio
 
 
+def _occluder_log_odds(residual: Tensor) -> Tensor:
+    """Log odds (B,H,W) of an occluder from log opponent residuals (B,3,H,W)."""
+    deviation = residual.new_tensor([LUMINANCE_DEVIATION, CHROMA_DEVIATION, CHROMA_DEVIATION])[:, None, None]
+    distance = (residual / deviation).pow(2).sum(1)
+    freedom = STUDENT_FREEDOM
+    constant = math.lgamma((freedom + 3) / 2) - math.lgamma(freedom / 2) - 1.5 * math.log(freedom * math.pi)
+    face = constant - deviation.log().sum() - (freedom + 3) / 2 * (1 + distance / freedom).log()
+    prior = math.log(OCCLUDER_PRIOR / (1 - OCCLUDER_PRIOR))
+    return prior + math.log(OCCLUDER_DENSITY) - face
+
+
 class OccluderDetector:
     """Finds what covers the face; keeps the face model's region labels.
 
@@ -94,11 +106,11 @@ class OccluderDetector:
 
     def __init__(self, model: MorphableModel):
         self.triangles = model.triangles
-        tolerance = torch.ones(len(model.region))
-        for name, value in REGION_TOLERANCE.items():
+        evidence = torch.ones(len(model.region))
+        for name, value in REGION_EVIDENCE.items():
             if name in model.region_names:
-                tolerance[model.region.cpu() == model.region_names.index(name)] = value
-        self.tolerance = tolerance.to(model.mean_shape.device)
+                evidence[model.region.cpu() == model.region_names.index(name)] = value
+        self.evidence = evidence.to(model.mean_shape.device)
 
     def detect(self, photo: Tensor, guidance: Tensor, gbuffer: GBuffer) -> Tensor:
         """Mask of what covers the face, (B,H,W) bool, False outside the mesh.
@@ -108,13 +120,13 @@ class OccluderDetector:
             gbuffer: of the fitted mesh in the photo.
         """
         inside = gbuffer.covered
-        vertex_tolerance = self.tolerance[None, :, None].expand(len(photo), -1, -1)
-        tolerance = interpolate(gbuffer, vertex_tolerance, self.triangles)[:, 0].clamp(min=1)
+        vertex_evidence = self.evidence[None, :, None].expand(len(photo), -1, -1)
+        evidence = interpolate(gbuffer, vertex_evidence, self.triangles)[:, 0]
         opponent = OPPONENT.to(photo)
         smooth = F.avg_pool2d(photo, 3, stride=1, padding=1, count_include_pad=False)
         log_photo = torch.einsum("oc,bchw->bohw", opponent, (smooth.clamp(min=DARKEST) + NOISE_FLOOR).log())
         log_guidance = torch.einsum("oc,bchw->bohw", opponent, (guidance.clamp(min=DARKEST) + NOISE_FLOOR).log())
-        logit = self._unary(log_photo - log_guidance, tolerance)
+        logit = _occluder_log_odds(log_photo - log_guidance) * evidence
         logit = torch.where(inside, logit, -4.0)
         small = F.avg_pool2d(photo, 2)
         small_logit = F.avg_pool2d(logit[:, None], 2)[:, 0]
@@ -130,14 +142,3 @@ class OccluderDetector:
         for sign in (-1, 1, 1, -1):
             mask = sign * F.max_pool2d(sign * mask, SMALLEST_PART, stride=1, padding=radius)
         return (mask[:, 0] > 0.5) & inside
-
-    def _unary(self, residual: Tensor, tolerance: Tensor) -> Tensor:
-        """Log odds (B,H,W) of an occluder from log opponent residuals (B,3,H,W)."""
-        deviation = residual.new_tensor([LUMINANCE_DEVIATION, CHROMA_DEVIATION, CHROMA_DEVIATION])
-        scale = deviation[:, None, None] * tolerance[:, None]
-        distance = (residual / scale).pow(2).sum(1)
-        freedom = STUDENT_FREEDOM
-        constant = math.lgamma((freedom + 3) / 2) - math.lgamma(freedom / 2) - 1.5 * math.log(freedom * math.pi)
-        face = constant - scale.log().sum(1) - (freedom + 3) / 2 * (1 + distance / freedom).log()
-        prior = math.log(OCCLUDER_PRIOR / (1 - OCCLUDER_PRIOR))
-        return prior + math.log(OCCLUDER_DENSITY) - face
