@@ -12,10 +12,11 @@ from cfr.model.face_model import MorphableModel
 from cfr.model.occlusion_metrics import MaskScores, mask_scores, mean_colour, mirrored_pixels, psnr, ssim
 from cfr.model.photo_fits import PhotoFit
 
-# Largest difference of a colour channel (0..255) that two JPEG copies of one picture show.
-_COPY_NOISE = 18
-_CLOSING = 7
-_OPENING = 3
+# Largest difference of a smoothed colour channel (0..255) that two JPEG copies of one picture show.
+_COPY_NOISE = 14
+_CLOSING = 9
+# What is narrower than this is noise along edges, not an occluder.
+_OPENING = 9
 # A region with fewer pixels says nothing about a picture.
 _SMALLEST_REGION = 60
 
@@ -56,7 +57,10 @@ def difference_mask(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """
     if first.shape != second.shape:
         raise ValueError(f"the two pictures have different sizes: {first.shape[1::-1]} and {second.shape[1::-1]}")
-    difference = np.abs(first.astype(np.int16) - second).max(-1)
+    smooth = [
+        np.asarray(Image.fromarray(picture).filter(ImageFilter.BoxBlur(1)), np.int16) for picture in (first, second)
+    ]
+    difference = np.abs(smooth[0] - smooth[1]).max(-1)
     mask = Image.fromarray(((difference > _COPY_NOISE) * 255).astype(np.uint8))
     mask = mask.filter(ImageFilter.MaxFilter(_CLOSING)).filter(ImageFilter.MinFilter(_CLOSING))
     mask = mask.filter(ImageFilter.MinFilter(_OPENING)).filter(ImageFilter.MaxFilter(_OPENING))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from cfr.model.alignment import CONTEXT_MARGIN, apply_affine, context_crop, crop_affine, invert_affine
@@ -21,6 +22,11 @@ from cfr.model.rendering import PosedMesh, posed
 
 MINI_BATCH = 8
 _INNER = slice(CONTEXT_MARGIN, CONTEXT_MARGIN + CROP_SIZE)
+# FaceMesh's outline of the face, once around from the middle of the forehead.
+_OVAL = (
+    *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
+    *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
+)
 
 
 class NoFace(ValueError):
@@ -34,7 +40,7 @@ class Photo:
     Attributes:
         name: for the report.
         image: (H,W,3) uint8 RGB.
-        near: (4,) x1, y1, x2, y2 of the face that is meant, px; None: the one with the highest detection score.
+        near: (4,) x1, y1, x2, y2 of the face that is meant, px; None: the largest.
     """
 
     name: str
@@ -53,6 +59,7 @@ class PhotoFit:
         crop: (3,224,224) float32 RGB 0..1.
         guidance: (3,224,224) float32 RGB 0..1, black outside the mesh.
         face_mask: (224,224) bool, the mesh.
+        oval: (224,224) bool, the part of the mesh within FaceMesh's outline: no ears, no neck, no scalp under hair.
         occluder: (224,224) bool, what covers the face.
         mesh, gbuffer: the fitted face, mini-batches of one.
         coefficients: mini-batch of one.
@@ -68,6 +75,7 @@ class PhotoFit:
     crop: Tensor
     guidance: Tensor
     face_mask: Tensor
+    oval: Tensor
     occluder: Tensor
     mesh: PosedMesh
     gbuffer: GBuffer
@@ -113,6 +121,14 @@ def carried_mask(mask: Tensor, source: np.ndarray, target: np.ndarray) -> Tensor
     return mask[index[..., 1], index[..., 0]] & inside
 
 
+def _outlined(corners: Tensor) -> Tensor:
+    """(CROP_SIZE, CROP_SIZE) bool, the inside of a polygon (N,2) of crop px."""
+    picture = Image.new("1", (CROP_SIZE, CROP_SIZE))
+    # Pillow counts pixel centres at whole numbers.
+    ImageDraw.Draw(picture).polygon([(x - 0.5, y - 0.5) for x, y in corners.tolist()], fill=1)
+    return torch.from_numpy(np.array(picture))
+
+
 class PhotoFitter:
     """Detector, fitter and occluder detector.
 
@@ -135,8 +151,9 @@ class PhotoFitter:
         found = self.detector.detect(photo.image)
         if not len(found.scores):
             raise NoFace("no face found")
-        index = 0
-        if photo.near is not None:
+        if photo.near is None:
+            index = int((found.boxes[:, 2:] - found.boxes[:, :2]).prod(1).argmax())
+        else:
             overlap = box_overlap(found.boxes, photo.near)
             index = int(overlap.argmax())
             if overlap[index] <= 0:
@@ -175,6 +192,12 @@ class PhotoFitter:
         occluder = self.fitter.occluder_detector.detect(crops, fit.guidance, gbuffer)
         corners = self.model.surface_points(mesh.vertices, self.model.ibug68_triangles, self.model.ibug68_barycentric)
         points, _ = project(corners)
+        oval = list(_OVAL)
+        outline, _ = project(
+            self.model.surface_points(
+                mesh.vertices, self.model.facemesh_triangles[oval], self.model.facemesh_barycentric[oval]
+            )
+        )
         trust = quality(
             fit_error=fit.fit_error,
             landmark_score=fit.landmark_score,
@@ -194,6 +217,7 @@ class PhotoFitter:
                     crop=crops[index],
                     guidance=fit.guidance[index],
                     face_mask=fit.face_mask[index],
+                    oval=_outlined(outline[index]).to(self.device) & fit.face_mask[index],
                     occluder=occluder[index],
                     mesh=PosedMesh(*(getattr(mesh, name)[one] for name in ("vertices", "normals", "pixels", "depth"))),
                     gbuffer=GBuffer(*(getattr(gbuffer, name)[one] for name in ("triangle_id", "barycentric", "depth"))),

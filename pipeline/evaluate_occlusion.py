@@ -117,7 +117,7 @@ class _Measurement:
 
         def cases() -> Iterator[_Case]:
             for index, fit in enumerate(self._clean_fits(paths)):
-                self.clean_flagged.append(float(fit.occluder.sum() / fit.face_mask.sum().clamp(min=1)))
+                self.clean_flagged.append(float((fit.occluder & fit.oval).sum() / fit.oval.sum().clamp(min=1)))
                 place = FacePlace(fit.box.astype(np.float64), fit.landmarks5.astype(np.float64))
                 series = composites_of(
                     fit.photo.image,
@@ -160,7 +160,7 @@ class _Measurement:
         self._score(cases(), self.real)
 
     def hands(self, hands: list[tuple[Path, Path]]) -> None:
-        """Score photos with a hand-drawn mask; without a clean copy the fit's own mesh is the reference face."""
+        """Score photos with a hand-drawn mask; without a clean copy the fit's own oval is the reference face."""
 
         def cases() -> Iterator[_Case]:
             for photo, mask in hands:
@@ -198,9 +198,9 @@ class _Measurement:
             try:
                 if not isinstance(result, PhotoFit):
                     raise ValueError(result.reason)
-                face = result.face_mask
+                face = result.oval
                 if case.reference is not None:
-                    face = carried_mask(case.reference.face_mask, case.reference.affine, result.affine)
+                    face = carried_mask(case.reference.oval, case.reference.affine, result.affine)
                 scores = score_occlusion(self.fitter.model, result, case.truth, face, case.clean)
             except ValueError as error:
                 self.failures.append({"photo": case.name, "reason": str(error)})
