@@ -147,13 +147,17 @@ def _paint_eyes(log_colour: np.ndarray, regions: FaceRegions, sky: np.ndarray) -
 
 def _paint_cavities(log_colour: np.ndarray, regions: FaceRegions) -> np.ndarray:
     """Mouth, teeth and tongue darken with their depth behind the lips, as when the mouth is open."""
-    depth = regions.lips_depth
-    for names, colour, fade in (
-        (("mouth_interior",), MOUTH, 0.16), (("teeth",), TEETH, 0.25), (("tongue",), TONGUE, 0.40),
-    ):  # fmt: skip
-        part = regions.has(*names)
-        dark = np.clip(depth - 0.10, 0, None) / fade
-        log_colour[part] = np.log(colour) - np.minimum(dark, 2.2)[part, None] * np.array([0.9, 1.1, 1.1])
+    # Colour, where the fading starts (behind the lips; for the teeth behind the foremost of them) and its length, dm.
+    incisors = regions.lips_depth[regions.has("teeth")].min()
+    table = {
+        "mouth_interior": (MOUTH, 0.10, 0.16),
+        "teeth": (TEETH, incisors + 0.05, 0.25),
+        "tongue": (TONGUE, 0.10, 0.40),
+    }
+    for name, (colour, start, fade) in table.items():
+        part = regions.has(name)
+        dark = np.clip((regions.lips_depth[part] - start) / fade, 0, 2.2)
+        log_colour[part] = np.log(colour) - dark[:, None] * np.array([0.9, 1.1, 1.1])
     return log_colour
 
 
@@ -188,7 +192,7 @@ def _feature_fields(regions: FaceRegions) -> dict[str, np.ndarray]:
     upper_lip = smoothstep(regions.points[:, 1] - regions.mouth[1], -0.02, 0.04)
     # name: (weight, log-colour offset of one standard deviation)
     table = {
-        "lip_redness": (w["lips"], (0.02, -0.09, -0.065)),
+        "lip_redness": (w["lips"], (0.02, -0.07, -0.05)),
         "lip_darkness": (w["lips"], (-0.10, -0.09, -0.085)),
         "upper_lip_darkness": (w["lips"] * (upper_lip - 0.5), (-0.10, -0.10, -0.09)),
         "brow_density": (w["brows"], (-0.17, -0.18, -0.18)),
