@@ -26,10 +26,11 @@ ROW_GROUP_BYTES = 64 << 20
 # Pages of a few photos: a reader that streams holds one page, not a whole row group.
 _PAGE_ROWS = 4
 
+# The fields stay nullable: `datasets` ignores the metadata of fields that are not.
 SCHEMA = pa.schema(
     [
-        pa.field("image_id", pa.string(), nullable=False),
-        pa.field("image", pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())]), nullable=False),
+        pa.field("image_id", pa.string()),
+        pa.field("image", pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])),
     ],
     metadata={
         "huggingface": json.dumps(

@@ -332,6 +332,7 @@ def test_schema_shows_pictures_in_hugging_face_datasets(tmp_path):
     table = pq.read_table(tmp_path / "out" / "images-00000-of-00001.parquet")
     features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
     assert features == {"image_id": {"dtype": "string", "_type": "Value"}, "image": {"_type": "Image"}}
+    assert all(field.nullable for field in table.schema)  # `datasets` ignores its metadata for other fields
     assert table["image"].to_pylist() == [{"bytes": photo(), "path": "x.jpg"}]
 
 
