@@ -25,16 +25,16 @@ MOUTH = (0.30, 0.13, 0.12)
 NOSTRIL = (0.16, 0.085, 0.07)
 BROW = (0.25, 0.185, 0.145)
 LASH = (0.16, 0.115, 0.10)
-BROW_OPACITY = 0.70
+BROW_OPACITY = 0.76
 # Standard deviations of the brows' height and of their ends' (dm), and of their thickness (share).
 BROW_HEIGHT_DEVIATION, BROW_TILT_DEVIATION, BROW_THICKNESS_DEVIATION = 0.012, 0.010, 0.20
 # Log-colour directions. Melanin takes away blue most and, in sRGB values, compresses saturation in dark skin; blood
 # takes away green; the third is the undertone (golden against pink) that the first two leave out.
-MELANIN = np.array([-0.88, -1.0, -1.10])
+MELANIN = np.array([-0.79, -1.0, -1.17])
 BLOOD = np.array([0.25, -1.0, -0.75])
 UNDERTONE = np.array([0.30, 0.35, -1.0])
 # Standard deviations along them.
-MELANIN_DEVIATION, BLOOD_DEVIATION, UNDERTONE_DEVIATION = 0.36, 0.030, 0.030
+MELANIN_DEVIATION, BLOOD_DEVIATION, UNDERTONE_DEVIATION = 0.36, 0.032, 0.05
 # Uneven pigment at the scale of the mesh (log luminance): skin without it looks like plastic.
 MOTTLING = 0.016
 # How much of the creases' missing sky light to paint in: light also bounces around inside them.
@@ -100,7 +100,7 @@ def _paint_mean(regions: FaceRegions, sky: np.ndarray) -> np.ndarray:
         (w["lids_upper"], (-0.06, -0.10, -0.09)),
         (w["lids_lower"], (-0.04, -0.08, -0.07)),
         (w["hairline"], (-0.18, -0.20, -0.22)),
-        (w["lips"], (-0.13, -0.36, -0.26)),
+        (w["lips"], (-0.12, -0.38, -0.28)),
     ]
     log_colour = np.broadcast_to(np.log(SKIN), regions.points.shape).copy()
     for weight, offset in layers:
@@ -195,7 +195,7 @@ def _feature_fields(regions: FaceRegions) -> dict[str, np.ndarray]:
         "lip_redness": (w["lips"], (0.02, -0.07, -0.05)),
         "lip_darkness": (w["lips"], (-0.10, -0.09, -0.085)),
         "upper_lip_darkness": (w["lips"] * (upper_lip - 0.5), (-0.10, -0.10, -0.09)),
-        "brow_density": (w["brows"], (-0.17, -0.18, -0.18)),
+        "brow_density": (w["brows"], (-0.15, -0.16, -0.16)),
         "brow_warmth": (w["brows"], (0.07, 0.0, -0.07)),
         "brow_tail": (w["brows"] * np.clip((along_brow - 0.04) / 0.15, -1.3, 1.3), -0.16 * grey),
         "iris_brightness": (iris, (0.28, 0.31, 0.33)),
