@@ -14,8 +14,12 @@ from torch import Tensor
 
 from cfr.model.spans import nearest_triangles
 
+# How far behind the surface that a view shows a point may lie and still count as seen, decimetres.
+DEPTH_TOLERANCE = 0.02
 # Share of the local depth slope (per pixel) that a depth test allows on top of its tolerance, for curved surfaces.
 _SLOPE_SLACK = 0.25
+# Stands for "nothing here" in the depth test, decimetres.
+_FAR = 1e9
 
 
 @dataclass(frozen=True)
@@ -141,15 +145,21 @@ def interpolate(gbuffer: GBuffer, attributes: Tensor, triangles: Tensor) -> Tens
         (B,C,H,W) float32, 0 where nothing is covered.
     """
     batch, height, width = gbuffer.triangle_id.shape
+    value = _interpolate_covered(gbuffer, attributes, triangles)
+    result = attributes.new_zeros(batch * height * width, value.shape[1])
+    return result.index_copy_(0, gbuffer.covered_index, value).view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+def _interpolate_covered(gbuffer: GBuffer, attributes: Tensor, triangles: Tensor) -> Tensor:
+    """`interpolate` of the covered pixels only: (n,C) in the order of `covered_index`."""
+    batch, height, width = gbuffer.triangle_id.shape
     vertex_count, channels = attributes.shape[1:]
     where = gbuffer.covered_index
     corner = triangles.index_select(0, gbuffer.triangle_id.flatten().index_select(0, where))
     if batch > 1:
         corner += (where.div(height * width, rounding_mode="floor") * vertex_count)[:, None]
     weight = gbuffer.barycentric.reshape(-1, 3).index_select(0, where)
-    value = F.embedding_bag(corner, attributes.reshape(-1, channels), per_sample_weights=weight, mode="sum")
-    result = attributes.new_zeros(batch * height * width, channels).index_copy_(0, where, value)
-    return result.view(batch, height, width, channels).permute(0, 3, 1, 2)
+    return F.embedding_bag(corner, attributes.reshape(-1, channels), per_sample_weights=weight, mode="sum")
 
 
 def reproject(
@@ -172,23 +182,31 @@ def reproject(
     """
     # Pixel times depth is linear on a triangle in space, the pixel itself is not.
     scaled = torch.cat([pixels * depth[..., None], depth[..., None]], dim=-1)
-    point = interpolate(target, scaled, triangles).permute(0, 2, 3, 1)
-    point_depth = point[..., 2]
-    where = point[..., :2] / torch.where(target.covered, point_depth, 1.0)[..., None]
-    facing = _signed_areas(pixels, triangles) < 0
-    shown = target.triangle_id.clamp_min(0).flatten(1)
-    faces_source = facing.gather(1, shown).view(target.triangle_id.shape)
-    return where, target.covered & faces_source & depth_test(source, where, point_depth)
+    scaled_x, scaled_y, point_depth = _interpolate_covered(target, scaled, triangles).unbind(1)
+    place = torch.stack([scaled_x / point_depth, scaled_y / point_depth], dim=1)
+
+    batch, height, width = target.triangle_id.shape
+    covered = target.covered_index
+    triangle = target.triangle_id.flatten().index_select(0, covered)
+    image = covered.div(height * width, rounding_mode="floor")
+    facing = (
+        (_signed_areas(pixels.detach(), triangles) < 0).flatten().index_select(0, triangle + image * len(triangles))
+    )
+    visible = facing & _sees(source.depth, image, *place.detach().unbind(1), point_depth.detach(), DEPTH_TOLERANCE)
+    where = pixels.new_zeros(batch * height * width, 2).index_copy_(0, covered, place)
+    seen = torch.zeros_like(target.triangle_id, dtype=torch.bool).flatten().scatter_(0, covered, visible)
+    return where.view(batch, height, width, 2), seen.view(batch, height, width)
 
 
 def _signed_areas(pixels: Tensor, triangles: Tensor) -> Tensor:
     """(B,F) twice the area on the screen; negative for triangles that face the viewer (y points down)."""
-    a, b, c = (pixels.index_select(1, triangles[:, k]) for k in range(3))
-    ab, ac = b - a, c - a
-    return ab[..., 0] * ac[..., 1] - ac[..., 0] * ab[..., 1]
+    corner = triangles.t().flatten()
+    xa, xb, xc = pixels[..., 0].index_select(1, corner).view(len(pixels), 3, -1).unbind(1)
+    ya, yb, yc = pixels[..., 1].index_select(1, corner).view(len(pixels), 3, -1).unbind(1)
+    return (xb - xa) * (yc - ya) - (xc - xa) * (yb - ya)
 
 
-def depth_test(source: GBuffer, pixels: Tensor, depth: Tensor, tolerance: float = 0.02) -> Tensor:
+def depth_test(source: GBuffer, pixels: Tensor, depth: Tensor, tolerance: float = DEPTH_TOLERANCE) -> Tensor:
     """Which surface points a view sees.
 
     The point is compared with the surface shown by the pixel it falls into, extended to the point along the smaller of
@@ -205,30 +223,35 @@ def depth_test(source: GBuffer, pixels: Tensor, depth: Tensor, tolerance: float 
     Returns:
         (B,H,W) bool; False outside the frame, where the view shows nothing, and where the input is not finite.
     """
-    batch, height, width = source.depth.shape
-    shown = source.depth.detach()
-    slope_x, slope_y = _smaller_slope(shown, 2), _smaller_slope(shown, 1)
     x, y = pixels.detach().unbind(-1)
+    image = torch.arange(len(depth), device=depth.device).view(-1, 1, 1).expand_as(depth)
+    flat = (values.flatten() for values in (image, x, y, depth.detach()))
+    return _sees(source.depth, *flat, tolerance).view(depth.shape)
+
+
+def _sees(shown: Tensor, image: Tensor, x: Tensor, y: Tensor, depth: Tensor, tolerance: float) -> Tensor:
+    """`depth_test` of a list of points: shown (B,H,W) depth of the view, image (n,) int64; x, y, depth (n,)."""
+    _, height, width = shown.shape
+    # A rim and finite depths spare the neighbours' tests for the frame and for NaN.
+    line = width + 2
+    shown = F.pad(shown.detach().clamp_max(_FAR), (1, 1, 1, 1), value=_FAR).flatten()
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    column = torch.where(inside, x, 0).floor()
-    row = torch.where(inside, y, 0).floor()
-    image = torch.arange(batch, device=shown.device).view(-1, 1, 1) * (height * width)
-    nearest = row.long() * width + column.long() + image
-    dx, dy = slope_x.flatten()[nearest], slope_y.flatten()[nearest]
-    surface = shown.flatten()[nearest]
-    expected = surface + dx * (x - column - 0.5) + dy * (y - row - 0.5)
-    slack = tolerance + _SLOPE_SLACK * (dx.abs() + dy.abs())
-    return inside & surface.isfinite() & (depth.detach() <= expected + slack)
+    column, row = torch.where(inside, x, 0).floor(), torch.where(inside, y, 0).floor()
+    nearest = (image * (height + 2) + row.long() + 1) * line + column.long() + 1
+    surface = shown.index_select(0, nearest)
+    slope_x = _smaller_slope(shown, surface, nearest, 1)
+    slope_y = _smaller_slope(shown, surface, nearest, line)
+    expected = surface + slope_x * (x - column - 0.5) + slope_y * (y - row - 0.5)
+    slack = tolerance + _SLOPE_SLACK * (slope_x.abs() + slope_y.abs())
+    return inside & (surface < _FAR) & (depth <= expected + slack)
 
 
-def _smaller_slope(depth: Tensor, dim: int) -> Tensor:
-    """Depth step per pixel along a dimension: the smaller (in size) of the two one-sided ones, 0 if none is finite."""
-    step = depth.diff(dim=dim)
-    step = torch.where(step.isfinite(), step, torch.inf)
-    edge = torch.full_like(depth.narrow(dim, 0, 1), torch.inf)
-    before, after = torch.cat([edge, step], dim), torch.cat([step, edge], dim)
+def _smaller_slope(shown: Tensor, surface: Tensor, nearest: Tensor, step: int) -> Tensor:
+    """Depth step per pixel: the smaller (in size) of the two one-sided ones, 0 where both neighbours show nothing."""
+    before = surface - shown.index_select(0, nearest - step)
+    after = shown.index_select(0, nearest + step) - surface
     smaller = torch.where(before.abs() < after.abs(), before, after)
-    return torch.where(smaller.isfinite(), smaller, 0.0)
+    return torch.where(smaller.abs() < _FAR / 2, smaller, 0.0)
 
 
 def sample_image(image: Tensor, pixels: Tensor) -> Tensor:
