@@ -16,8 +16,8 @@ from cfr.model.face_model import MorphableModel
 from cfr.model.photometric_fit import DARKEST, OPPONENT
 from cfr.model.rasterize import GBuffer, interpolate
 
-STUDENT_FREEDOM = 5.0
-LUMINANCE_DEVIATION = 0.30
+STUDENT_FREEDOM = 8.0
+LUMINANCE_DEVIATION = 0.40
 CHROMA_DEVIATION = 0.055
 # Darkness level (0..1) at which log colours lose their meaning to sensor noise and compression.
 NOISE_FLOOR = 0.06
@@ -35,7 +35,11 @@ MEAN_FIELD_ITERATIONS = 6
 COUPLING = 6.0
 EDGE_DEVIATION = 0.05
 HISTOGRAM_BINS = 12
-SMALLEST_PART = 7
+# Side of the squares that the mask may not be finer than, and how many pixels of the mask a part needs around it.
+OPENING = 5
+NEIGHBOURHOOD = 25
+SMALLEST_PART = 130
+REGROWTH = 9
 
 
 def _shifted(values: Tensor, dilation: int) -> Tensor:
@@ -97,6 +101,18 @@ def _occluder_log_odds(residual: Tensor) -> Tensor:
     return prior + math.log(OCCLUDER_DENSITY) - face
 
 
+def _tidied(mask: Tensor) -> Tensor:
+    """(B,1,H,W) 0/1 -> bool: without hairs, pinholes and specks; larger parts keep their shape."""
+    for sign in (-1, 1, 1, -1):
+        mask = sign * F.max_pool2d(sign * mask, OPENING, stride=1, padding=OPENING // 2)
+    around = F.avg_pool2d(mask, NEIGHBOURHOOD, stride=1, padding=NEIGHBOURHOOD // 2) * NEIGHBOURHOOD**2
+    kept = mask * (around > SMALLEST_PART)
+    # The ends of long parts have few neighbours of their own: they grow back.
+    for _ in range(3):
+        kept = F.max_pool2d(kept, REGROWTH, stride=1, padding=REGROWTH // 2) * mask
+    return kept > 0.5
+
+
 class OccluderDetector:
     """Finds what covers the face; keeps the face model's region labels.
 
@@ -136,9 +152,4 @@ class OccluderDetector:
         refined = torch.where(small_inside, small_logit + 0.7 * ratio.clamp(-3, 3), -4.0)
         probability = _mean_field(refined, small)
         full = F.interpolate(probability[:, None], scale_factor=2, mode="bilinear", align_corners=False)
-        mask = (full > 0.5).float()
-        # Opening, then closing: no specks, no pinholes.
-        radius = SMALLEST_PART // 2
-        for sign in (-1, 1, 1, -1):
-            mask = sign * F.max_pool2d(sign * mask, SMALLEST_PART, stride=1, padding=radius)
-        return (mask[:, 0] > 0.5) & inside
+        return _tidied((full > 0.5).float())[:, 0] & inside
