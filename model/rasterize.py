@@ -158,7 +158,7 @@ def _interpolate_covered(gbuffer: GBuffer, attributes: Tensor, triangles: Tensor
     corner = triangles.index_select(0, gbuffer.triangle_id.flatten().index_select(0, where))
     if batch > 1:
         corner += (where.div(height * width, rounding_mode="floor") * vertex_count)[:, None]
-    weight = gbuffer.barycentric.reshape(-1, 3).index_select(0, where)
+    weight = gbuffer.barycentric.reshape(-1, 3).index_select(0, where).to(attributes.dtype)
     return F.embedding_bag(corner, attributes.reshape(-1, channels), per_sample_weights=weight, mode="sum")
 
 
