@@ -146,8 +146,8 @@ def interpolate(gbuffer: GBuffer, attributes: Tensor, triangles: Tensor) -> Tens
     """
     batch, height, width = gbuffer.triangle_id.shape
     value = _interpolate_covered(gbuffer, attributes, triangles)
-    result = attributes.new_zeros(batch * height * width, value.shape[1])
-    return result.index_copy_(0, gbuffer.covered_index, value).view(batch, height, width, -1).permute(0, 3, 1, 2)
+    result = attributes.new_zeros(batch * height * width, value.shape[1]).index_copy_(0, gbuffer.covered_index, value)
+    return result.view(batch, height, width, value.shape[1]).permute(0, 3, 1, 2)
 
 
 def _interpolate_covered(gbuffer: GBuffer, attributes: Tensor, triangles: Tensor) -> Tensor:

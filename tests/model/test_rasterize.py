@@ -6,7 +6,7 @@ import torch
 import trimesh
 
 from cfr.model.camera import project, rotation_matrix, to_camera_space, unproject
-from cfr.model.rasterize import interpolate, rasterize, sample_image
+from cfr.model.rasterize import interpolate, rasterize, reproject, sample_image
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
@@ -196,6 +196,16 @@ def test_nothing_to_draw(device):
         torch.tensor([[0, 1, 2]], device=device), 16,
     )  # fmt: skip
     assert empty.triangle_id.shape == (0, 16, 16) and empty.barycentric.shape == (0, 16, 16, 3)
+
+
+@pytest.mark.parametrize("batch", [0, 2])
+def test_values_of_nothing(device, batch):
+    pixels, depth = torch.zeros(batch, 3, 2, device=device), torch.ones(batch, 3, device=device)
+    triangles = torch.tensor([[0, 1, 2]], device=device)
+    gbuffer = rasterize(pixels, depth, triangles, 16)
+    assert interpolate(gbuffer, torch.rand(batch, 3, 4, device=device), triangles).shape == (batch, 4, 16, 16)
+    where, seen = reproject(gbuffer, gbuffer, pixels, depth, triangles)
+    assert where.shape == (batch, 16, 16, 2) and seen.shape == (batch, 16, 16) and not seen.any()
 
 
 def test_wrong_shapes_are_named():
