@@ -201,8 +201,8 @@ def reproject(
 def _signed_areas(pixels: Tensor, triangles: Tensor) -> Tensor:
     """(B,F) twice the area on the screen; negative for triangles that face the viewer (y points down)."""
     corner = triangles.t().flatten()
-    xa, xb, xc = pixels[..., 0].index_select(1, corner).view(len(pixels), 3, -1).unbind(1)
-    ya, yb, yc = pixels[..., 1].index_select(1, corner).view(len(pixels), 3, -1).unbind(1)
+    xa, xb, xc = pixels[..., 0].index_select(1, corner).view(len(pixels), 3, len(triangles)).unbind(1)
+    ya, yb, yc = pixels[..., 1].index_select(1, corner).view(len(pixels), 3, len(triangles)).unbind(1)
     return (xb - xa) * (yc - ya) - (xc - xa) * (yb - ya)
 
 
