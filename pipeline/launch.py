@@ -122,8 +122,10 @@ def run_job(launch: Launch, build: Callable[[beam.Pipeline], None], watch: Watch
     progress.stop_requested.clear()
     folder = tempfile.mkdtemp(prefix="cfr-workers-")
     run = _Run(launch, build, folder)
-    # Beam's threads that wait for the worker processes raise when one dies; _supervise says so in one line.
-    hook, threading.excepthook = threading.excepthook, _ignore_worker_threads
+    hook = threading.excepthook
+    if run.in_processes:
+        # Beam's threads that talk to a worker process raise when it dies; _supervise says so in one line.
+        threading.excepthook = lambda args: None
     try:
         with _Signals() as signals:
             problem = _supervise(run, watch, signals)
@@ -132,11 +134,6 @@ def run_job(launch: Launch, build: Callable[[beam.Pipeline], None], watch: Watch
     finally:
         threading.excepthook = hook
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _ignore_worker_threads(args: threading.ExceptHookArgs) -> None:
-    if args.thread is None or args.thread.name != "run_worker":
-        threading.__excepthook__(args)
 
 
 class _Run:
