@@ -39,7 +39,7 @@ LANDMARK_SPREAD = 0.036
 LIPS_CLOSED = -0.05
 # Then the teeth, which are only strips, would show through the corners of the mouth: narrower, and back by this (dm).
 # They also hang too high to be seen in a smile.
-TEETH_WIDTH, TEETH_RECESS, TEETH_DROP = 0.93, 0.04, 0.03
+TEETH_WIDTH, TEETH_RECESS, TEETH_DROP = 0.93, 0.04, {"upper-teeth": 0.06, "lower-teeth": 0.04}
 
 
 def build(data: AnnyData, views: int) -> dict[str, np.ndarray]:
@@ -51,8 +51,9 @@ def build(data: AnnyData, views: int) -> dict[str, np.ndarray]:
     identity = principal_components(sample_heads(data, mesh, HEADS, SEED), mesh, core, COMPONENTS)
     print(f"identity: {identity.kept:.4f} of the variance kept, {identity.residual:.3f} mm rms left out")
     mean = identity.mean + LIPS_CLOSED * expressions.basis[expressions.names.index("jawOpen")]
-    teeth = np.unique(mesh.triangles[np.isin(mesh.part, ("upper-teeth", "lower-teeth"))])
-    mean[teeth] = mean[teeth] * [TEETH_WIDTH, 1, 1] - [0, TEETH_DROP, TEETH_RECESS]
+    for part, drop in TEETH_DROP.items():
+        teeth = np.unique(mesh.triangles[mesh.part == part])
+        mean[teeth] = mean[teeth] * [TEETH_WIDTH, 1, 1] - [0, drop, TEETH_RECESS]
     mean, scale = place_mean(mean, rough_five_points(mean, mesh))
     sky = sky_visibility(mean, mesh.triangles)
     surface = (mean, mesh.triangles, mesh.uv, mesh.part, mesh.border, sky, data.folder / "mpfb2/textures")

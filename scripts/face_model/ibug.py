@@ -12,16 +12,15 @@ JAW = np.array([
     (-0.590, -0.520, -0.40), (-0.500, -0.630, -0.20), (-0.360, -0.700, -0.05), (-0.175, -0.775, 0.09),
     (0.0, -0.790, 0.155),
 ])  # fmt: skip
-# FaceMesh indices whose mean is the point, for the points 17-67: labelled brows run along their middle, labelled lips
-# lie a little inside FaceMesh's.
+# FaceMesh indices whose mean is the point, for the points 17-67: labelled brows run along their middle; labelled
+# corners of the eyes and lips lie a little inside FaceMesh's.
 BROWS_TO_LIPS = (
     (70, 46), (63, 53), (105, 52), (66, 65), (107, 55), (336, 285), (296, 295), (334, 282), (293, 283), (300, 276),
-    (168, 6), (197, 197), (5, 5), (4, 4), (75, 75), (97, 97), (2, 2), (326, 326), (305, 305),
-    (33, 33), (160, 160), (158, 158), (133, 133), (153, 153), (144, 144),
-    (362, 362), (385, 385), (387, 387), (263, 263), (373, 373), (380, 380),
-    (61, 61), (39, 40), (37, 37), (0, 0), (267, 267), (269, 270), (291, 291),
-    (405, 321), (314, 315), (17, 16), (84, 85), (181, 91),
-    (78, 78), (82, 81), (13, 13), (312, 311), (308, 308), (317, 402), (14, 14), (87, 178),
+    (168, 6), (197,), (5,), (4, 4, 1), (75, 240), (97,), (2,), (326,), (305, 460),
+    (33, 246, 7), (160,), (158,), (133, 173, 155), (153,), (144,),
+    (362, 398, 382), (385,), (387,), (263, 466, 249), (373,), (380,),
+    (61,), (39, 40), (37,), (0,), (267,), (269, 270), (291,), (405, 321), (314, 315), (17, 16), (84, 85), (181, 91),
+    (78,), (82,), (13,), (312,), (308,), (317,), (14,), (87,),
 )  # fmt: skip
 # Image-left points and their mirror images.
 MIRRORED = (
@@ -50,11 +49,11 @@ def ibug68(arrays: dict[str, np.ndarray], skin: np.ndarray) -> tuple[np.ndarray,
 
     for point, target in enumerate(JAW):
         place(point, target, faces)
-    for point, (a, b) in enumerate(BROWS_TO_LIPS, start=17):
-        if a == b:
-            found[point], weights[point] = own[a], arrays["facemesh_barycentric"][a]
+    for point, sources in enumerate(BROWS_TO_LIPS, start=17):
+        if len(sources) == 1:
+            found[point], weights[point] = own[sources[0]], arrays["facemesh_barycentric"][sources[0]]
         else:
-            place(point, (facemesh[a] + facemesh[b]) / 2, faces)
+            place(point, facemesh[list(sources)].mean(axis=0), faces)
     for point, partner in MIRRORED:
         corners = mirror[triangles[found[point]]].tolist()
         other = index[tuple(sorted(corners))]

@@ -45,6 +45,17 @@ FINE = {
     "neck/neck-trans": 0.1,
     "neck/neck-double": 0.25,
 }
+# Sliders that do not vary around 0: without these, the average of MakeHuman's people has a flatter nose, closer eyes
+# and a wider, shorter face than published averages (ANSUR; the 3D landmarks of labelled photos).
+CENTRE = {
+    "nose/nose-scale-depth-incr": 0.45,
+    "head/head-scale-depth-incr": 0.2,
+    "head/head-scale-vert-incr": 0.2,
+    "head/head-fat-incr": -0.2,
+    "chin/chin-bones-incr": -0.1,
+    "cheek/cheek-volume-incr": -0.1,
+    "eyes/eye-trans-out": 0.15,
+}
 # Whole-face outlines are mixed in with weights from 0 up, not around 0.
 OUTLINES = ("diamond", "invertedtriangular", "oval", "rectangular", "round", "square", "triangular")
 OUTLINE_SPREAD = 0.25
@@ -73,9 +84,11 @@ EXCLUDED = (
 
 @dataclass(frozen=True)
 class Modifier:
-    """One slider: the targets at +1 and at -1 (None: one-sided) for each side of the face (one or two), its spread."""
+    """One slider: the targets at +1 and at -1 (None: one-sided) for each side of the face (one or two), its mean value
+    and its spread."""
 
     sides: tuple[tuple[str, str | None], ...]
+    centre: float
     spread: float
 
 
@@ -208,10 +221,10 @@ def _modifiers(data: AnnyData) -> list[Modifier]:
                 sides = [(name, negative)]
                 if "/r-" in name:
                     sides.append((name.replace("/r-", "/l-"), negative and negative.replace("/r-", "/l-")))
-                result.append(Modifier(tuple(sides), spread))
+                result.append(Modifier(tuple(sides), CENTRE.get(name.replace("/r-", "/"), 0.0), spread))
     for name in data.target_names("asym"):
         if "breast" not in name and "trunk" not in name:
-            result.append(Modifier(((name, None),), ASYMMETRY_SPREAD))
+            result.append(Modifier(((name, None),), 0.0, ASYMMETRY_SPREAD))
     return result
 
 
@@ -242,7 +255,7 @@ def _slider_weights(modifier: Modifier, generator: np.random.Generator) -> list[
         value = common
         if len(modifier.sides) == 2:
             value = np.sqrt(SHARED_SIDES) * common + np.sqrt(1 - SHARED_SIDES) * generator.normal()
-        value = float(np.clip(modifier.spread * value, -1, 1))
+        value = float(np.clip(modifier.centre + modifier.spread * value, -1, 1))
         if negative is None:
             result.append((positive, abs(value)))
         else:

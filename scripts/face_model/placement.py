@@ -30,7 +30,7 @@ def rough_five_points(positions: np.ndarray, mesh: FaceMesh) -> np.ndarray:
 def five_points(facemesh: np.ndarray) -> np.ndarray:
     """(5, 3) five points of the alignment from the FaceMesh points (468, 3)."""
     eyes = [(facemesh[33] + facemesh[133]) / 2, (facemesh[263] + facemesh[362]) / 2]
-    return np.stack([*eyes, facemesh[4], facemesh[61], facemesh[291]])
+    return np.stack([*eyes, (2 * facemesh[4] + facemesh[1]) / 3, facemesh[61], facemesh[291]])
 
 
 def place_mean(mean: np.ndarray, five: np.ndarray) -> tuple[np.ndarray, float]:
