@@ -19,7 +19,7 @@ IRIS = (0.215, 0.16, 0.125)
 LIMBUS = (0.10, 0.085, 0.08)
 CATCHLIGHT = (0.75, 0.75, 0.75)
 PUPIL = (0.04, 0.035, 0.035)
-TEETH = (0.74, 0.70, 0.62)
+TEETH = (0.68, 0.635, 0.56)
 TONGUE = (0.42, 0.22, 0.21)
 MOUTH = (0.30, 0.13, 0.12)
 NOSTRIL = (0.16, 0.085, 0.07)
@@ -148,16 +148,21 @@ def _paint_eyes(log_colour: np.ndarray, regions: FaceRegions, sky: np.ndarray) -
 def _paint_cavities(log_colour: np.ndarray, regions: FaceRegions) -> np.ndarray:
     """Mouth, teeth and tongue darken with their depth behind the lips, as when the mouth is open."""
     # Colour, where the fading starts (behind the lips; for the teeth behind the foremost of them) and its length, dm.
-    incisors = regions.lips_depth[regions.has("teeth")].min()
+    teeth = regions.has("teeth")
+    incisors = regions.lips_depth[teeth].min()
     table = {
         "mouth_interior": (MOUTH, 0.10, 0.16),
-        "teeth": (TEETH, incisors + 0.05, 0.25),
+        "teeth": (TEETH, incisors + 0.04, 0.20),
         "tongue": (TONGUE, 0.10, 0.40),
     }
     for name, (colour, start, fade) in table.items():
         part = regions.has(name)
         dark = np.clip((regions.lips_depth[part] - start) / fade, 0, 2.2)
         log_colour[part] = np.log(colour) - dark[:, None] * np.array([0.9, 1.1, 1.1])
+    # Gums, and the lips' shadow on them: away from the line where the upper and the lower teeth meet.
+    height = regions.points[teeth, 1]
+    away = np.abs(height - np.median(height)) / np.ptp(height) * 2
+    log_colour[teeth] += smoothstep(away, 0.45, 0.95)[:, None] * np.array([-0.30, -0.55, -0.50])
     return log_colour
 
 
