@@ -1,5 +1,6 @@
 """Files of a job, wherever Beam's FileSystems can reach: local disk, HDFS, GCS, S3."""
 
+import contextlib
 import hashlib
 import os
 import re
@@ -86,8 +87,7 @@ def digest(path: str) -> tuple[int, str]:
 
 def list_folder(folder: str, pattern: str = "*") -> dict[str, int]:
     """{name: size in bytes} of the files directly in a folder whose names match; empty if it does not exist."""
-    found = _match(join(_escape(folder), pattern))
-    return {FileSystems.split(entry.path)[1]: entry.size_in_bytes for entry in found}
+    return {FileSystems.split(entry.path)[1]: entry.size_in_bytes for entry in _match_below(folder, pattern)}
 
 
 def absolute(path: str) -> str:
@@ -95,23 +95,39 @@ def absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path)) if is_local(path) else path
 
 
+def split_glob(pattern: str) -> tuple[str, str]:
+    """An absolute glob as (folder without wildcards, the rest); brackets in the name of a folder are no wildcards."""
+    parts = re.split(r"[/\\]", pattern)
+    root = 1
+    while root < len(parts) - 1:
+        part = parts[root]
+        if _has_wildcard(part) and not exists("/".join(parts[: root + 1])):
+            break
+        root += 1
+    return "/".join(parts[:root]) or "/", "/".join(parts[root:])
+
+
 def match(pattern: str) -> list[str]:
     """Sorted paths of the files that an absolute glob stands for; a path that exists stands for itself."""
     if exists(pattern):
         return [pattern]
-    folder, name = FileSystems.split(pattern)
-    if has_wildcard(folder) and exists(folder):
-        pattern = join(_escape(folder), name)
-    return sorted(entry.path for entry in _match(pattern)) if has_wildcard(pattern) else []
+    root, rest = split_glob(pattern)
+    if not _has_wildcard(rest):
+        return []
+    return sorted(entry.path for entry in _match_below(root, rest))
 
 
-def has_wildcard(pattern: str) -> bool:
-    """True if the path has glob characters."""
-    return re.search(r"[*?\[]", pattern) is not None
+def _has_wildcard(path: str) -> bool:
+    return re.search(r"[*?\[]", path) is not None
 
 
 def delete(paths: list[str]) -> None:
     """Delete files; those that are not there are no error."""
+    if all(map(is_local, paths)):
+        for path in paths:  # not by FileSystems, which takes paths for patterns
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.remove(path)
+        return
     present = [path for path in paths if exists(path)]
     if present:
         try:
@@ -136,6 +152,8 @@ def _match(pattern: str) -> list[FileMetadata]:
         return []
 
 
-def _escape(path: str) -> str:
-    """Glob that matches the path itself, in Beam's dialect: one-character classes."""
-    return re.sub(r"([*?\[])", r"[\1]", path)
+def _match_below(folder: str, pattern: str) -> list[FileMetadata]:
+    """Files below a folder, whatever characters its name has: FileSystems cannot quote them."""
+    root = folder.rstrip("/") + "/"
+    found = _match(join(re.sub(r"[*?\[\]]", "?", folder), pattern))
+    return [entry for entry in found if entry.path.replace("\\", "/").startswith(root)]

@@ -78,7 +78,7 @@ def find_inputs(patterns: Sequence[str]) -> list[tuple[str, str]]:
                 f"--input {given}: no file matches; quote the glob, and check the path (cfr ingest makes image shards)"
             )
         paths.update(matched)
-        roots.append(_root(pattern))
+        roots.append(storage.split_glob(pattern)[0])
     root = posixpath.commonpath(roots) if all(storage.is_local(each) for each in roots) else _common_prefix(roots)
     found = []
     for path in sorted(paths):
@@ -278,15 +278,6 @@ def _is_file(path: str) -> bool:
         return True
     except IsADirectoryError:
         return False
-
-
-def _root(pattern: str) -> str:
-    """The folder that an input's path is relative to: everything before the first component with a wildcard."""
-    parts = re.split(r"[/\\]", pattern)
-    wild = next((index for index, part in enumerate(parts) if storage.has_wildcard(part)), len(parts) - 1)
-    if storage.exists(pattern):
-        wild = len(parts) - 1
-    return "/".join(parts[:wild]) or "/"
 
 
 def _common_prefix(roots: Sequence[str]) -> str:
