@@ -86,17 +86,24 @@ class Outcome:
     seconds: float = 0.0
 
 
-def plan_launch(beam_arguments: Sequence[str], workers: int) -> Launch:
+def plan_launch(beam_arguments: Sequence[str], workers: int, output: str = "") -> Launch:
     """Beam options from the arguments that the command line did not know.
 
+    Args:
+        beam_arguments: e.g. ["--runner=FlinkRunner"].
+        workers: local processes.
+        output: where the job writes to, to see that the runner's machines can reach it.
+
     Raises:
-        UserError: Beam does not know one either, or the runner is one that loses data.
+        UserError: Beam does not know an argument either, or the runner cannot do the job.
     """
     _reject_unknown(beam_arguments)
     options = PipelineOptions(list(beam_arguments))
     runner = (options.view_as(StandardOptions).runner or "").rsplit(".", 1)[-1]
     if "dask" in runner.lower():
         raise UserError("--runner DaskRunner loses data silently; use DirectRunner, DataflowRunner, Flink or Spark")
+    if "dataflow" in runner.lower() and output and storage.is_local(output):
+        raise UserError(f"--output {output}: Dataflow's workers cannot write to this machine; give a gs:// folder")
     local = runner.lower() in _LOCAL_RUNNERS
     direct = options.view_as(DirectOptions)
     if local and (direct.direct_num_workers != 1 or direct.direct_running_mode != "in_memory"):
@@ -222,7 +229,7 @@ def _supervise(run: _Run, watch: Watch, signals: _Signals) -> str:
             failed = sum(heartbeat.rows_failed for heartbeat in heartbeats)
             under_way = sum(heartbeat.rows_under_way for heartbeat in heartbeats)
             bar.set_postfix_str(f"{failed} failed", refresh=False)
-            bar.update(max(0, round(min(done + under_way, watch.rows), 1) - bar.n))
+            bar.update(max(0, int(min(done + under_way, watch.rows)) - bar.n))
             if ended:
                 return _explain(run.error) if run.error else ""
             if done >= watch.breaker_rows and failed > watch.abort_failure_rate * done:

@@ -308,6 +308,8 @@ def test_the_circuit_breaker_stops_a_hopeless_job(tmp_path, capsys, monkeypatch)
         (["--image-column", "label"], "not binary"),
         (["--columns", "picture"], "no such picture"),
         (["--runner", "DaskRunner"], "loses data"),
+        (["--runner", "DataflowRunner"], "give a gs:// folder"),
+        (["--runner", "FlinkRunner", "--workers", "2"], "--workers is for local runs"),
         (["--direct_num_workers", "2"], "--workers"),
         (["--runer", "DirectRunner"], "unknown argument '--runer'.*did you mean --runner"),
         (["--views-per-face", "0"], "positive"),
