@@ -31,6 +31,7 @@ from cfr.pipeline.manifests import Layout
 _POLL_SECONDS = 0.5
 _STOP_SECONDS = 15.0
 _START_SECONDS = 120.0
+_CLOSING_SECONDS = 5.0
 _STALL_SECONDS = 600.0
 _LOCAL_RUNNERS = {"", "direct", "directrunner", "fnapirunner", "switchingdirectrunner"}
 
@@ -240,6 +241,9 @@ def _supervise(run: _Run, watch: Watch, signals: _Signals) -> str:
             if run.in_processes:
                 dead = local_worker.dead_workers(run.folder)
                 if dead:
+                    run.thread.join(_CLOSING_SECONDS)
+                    if not run.thread.is_alive():
+                        continue  # the job is over, and its workers with it
                     units = [beat.unit_id for beat in heartbeats if beat.pid in dead and beat.unit_id]
                     where = f" while it did unit {', '.join(units)}" if units else ""
                     return f"worker process {', '.join(map(str, dead))} died{where} (out of memory, or killed)"
@@ -257,13 +261,10 @@ def _stop(run: _Run, layout: Layout) -> bool:
     """End the workers; returns whether the runner has ended too. Units under way are not to blame: no strike."""
     logging.disable(logging.CRITICAL)  # what the runner says while its workers disappear helps nobody
     try:
-        innocent = [beat.unit_id for beat in progress.read_heartbeats(layout) if beat.unit_id]
-        if run.in_processes:
-            dead = local_worker.dead_workers(run.folder)
-            innocent = [
-                beat.unit_id for beat in progress.read_heartbeats(layout) if beat.unit_id and beat.pid not in dead
-            ]
-            local_worker.kill_workers(run.folder)
+        guilty = local_worker.dead_workers(run.folder)
+        heartbeats = progress.read_heartbeats(layout)
+        innocent = [beat.unit_id for beat in heartbeats if beat.unit_id and beat.pid not in guilty]
+        local_worker.kill_workers(run.folder)
         progress.stop_requested.set()
         run.cancel()
         ended = not run.thread.is_alive()
