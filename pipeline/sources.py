@@ -25,6 +25,7 @@ from cfr.pipeline.image_files import has_image_name, looks_like_image
 MAX_FILE_BYTES = 1 << 30
 """Larger files are skipped: a Parquet column chunk holds 2 GiB."""
 
+_WILDCARD = re.compile(r"[*?\[]")
 _READERS = 8
 _READ_AHEAD = 16
 
@@ -163,9 +164,10 @@ def _local_files(source: str, skipped: list[Skipped]) -> Iterator[_File]:
         root, paths = _root(source), [source]
     elif os.path.lexists(source):
         root, paths = _root(os.path.dirname(source) or "."), [source]
-    elif storage.has_wildcard(source):
-        root = _root(os.path.dirname(_before_wildcard(source)) or ".")
-        paths = sorted(glob.glob(source, recursive=True, include_hidden=True))
+    elif _WILDCARD.search(source):
+        folder, rest = storage.split_glob(storage.absolute(source))
+        root = _root(folder)
+        paths = sorted(glob.glob(os.path.join(glob.escape(folder), rest), recursive=True, include_hidden=True))
     else:
         raise UserError(f"no such file, folder or glob: {source!r}")
     if not paths:
@@ -180,14 +182,17 @@ def _local_files(source: str, skipped: list[Skipped]) -> Iterator[_File]:
 
 
 def _remote_files(source: str) -> Iterator[_File]:
+    source = source.rstrip("/")
     try:
-        if storage.has_wildcard(source):
-            pattern, folder = source, _before_wildcard(source).rpartition("/")[0]
-        elif storage.exists(source) and storage.match(source.rstrip("/") + "/**") == []:
-            pattern, folder = source, source.rpartition("/")[0]
+        if wildcard := _WILDCARD.search(source):
+            folder = source[: wildcard.start()].rpartition("/")[0]
+            entries = FileSystems.match([source])[0].metadata_list
         else:
-            pattern, folder = source.rstrip("/") + "/**", source.rstrip("/")
-        entries = FileSystems.match([pattern])[0].metadata_list
+            folder = source
+            entries = FileSystems.match([f"{source}/**"])[0].metadata_list
+            if not entries:
+                folder = source.rpartition("/")[0]
+                entries = FileSystems.match([source])[0].metadata_list
     except (OSError, ValueError, ImportError) as error:  # ValueError: a scheme whose package is not installed
         raise UserError(f"cannot list {source!r}: {error}") from error
     if not entries:
@@ -306,10 +311,6 @@ def _below(root: _Root, path: str) -> str:
     if storage.is_local(path):
         return os.path.relpath(path, root.key).replace(os.sep, "/")
     return path.removeprefix(root.key).lstrip("/")
-
-
-def _before_wildcard(pattern: str) -> str:
-    return re.split(r"[*?\[]", pattern, maxsplit=1)[0]
 
 
 def _utf8(path: str) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from apache_beam.io.filesystem import FileMetadata
+from apache_beam.io.localfilesystem import LocalFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -202,6 +204,12 @@ def test_links_to_folders_are_followed_once(tmp_path):
     assert ids(tmp_path / "out") == ["a/x.jpg", "linked/y.jpg"]
 
 
+def test_globs_in_a_folder_with_brackets(tmp_path):
+    source = fill(tmp_path / "holiday [2019]", {"1.jpg": photo(1), "sub/2.png": photo(2)})
+    assert run(f"{source}/*/*.png", source / "1.jpg", "--output", tmp_path / "out") == 0
+    assert ids(tmp_path / "out") == ["1.jpg", "sub/2.png"]
+
+
 # Archives
 
 
@@ -301,6 +309,78 @@ def test_damaged_members_cost_only_themselves(tmp_path, capsys):
     assert (summary["photos"], summary["shards"]) == (2, 3)
     assert [skip["path"] for skip in summary["unreadable"]] == ["1.jpg"]
     assert ids(tmp_path / "out") == ["0.jpg", "2.jpg"]
+
+
+# Object stores
+
+
+class BucketFileSystem(LocalFileSystem):
+    """An object store in a local folder: bucket://path is a file of `folder`; there is no rename."""
+
+    folder = ""
+
+    @classmethod
+    def scheme(cls):
+        return "bucket"
+
+    def _local(self, path):
+        return f"{self.folder}/{path.removeprefix('bucket://')}"
+
+    def has_dirs(self):
+        return False
+
+    def _list(self, dir_or_prefix):
+        for path in Path(self.folder).rglob("*"):
+            name = f"bucket://{path.relative_to(self.folder)}"
+            if path.is_file() and name.startswith(dir_or_prefix):
+                yield FileMetadata(name, path.stat().st_size)
+
+    def join(self, basepath, *paths):
+        return "/".join([basepath, *paths])
+
+    def split(self, path):
+        return tuple(path.rsplit("/", 1))
+
+    def exists(self, path):
+        return os.path.isfile(self._local(path))
+
+    def metadata(self, path):
+        return FileMetadata(path, os.path.getsize(self._local(path)))
+
+    def open(self, path, *arguments, **options):
+        return super().open(self._local(path), *arguments, **options)
+
+    def create(self, path, *arguments, **options):
+        return super().create(self._local(path), *arguments, **options)
+
+    def rename(self, *_):
+        raise NotImplementedError
+
+    def delete(self, paths):
+        for path in paths:
+            os.remove(self._local(path))
+
+
+def test_from_and_to_an_object_store(tmp_path, monkeypatch):
+    monkeypatch.setattr(BucketFileSystem, "folder", str(tmp_path))
+    fill(tmp_path / "in", {"1.jpg": photo(1), "sub/2.png": photo(2), "sub/no_suffix": photo(3), "notes.txt": b"text"})
+    tar_of(tmp_path / "faces.tar.gz", {"4.jpg": photo(4)}, "w:gz")
+    for number, (sources, expected) in enumerate(
+        {
+            ("bucket://in",): ["1.jpg", "sub/2.png", "sub/no_suffix"],
+            ("bucket://in/sub/*",): ["2.png", "no_suffix"],
+            ("bucket://in/1.jpg",): ["1.jpg"],
+            ("bucket://in/sub/", "bucket://faces.tar.gz"): ["faces.tar.gz/4.jpg", "sub/2.png", "sub/no_suffix"],
+        }.items()
+    ):
+        output = f"out{number}"
+        assert run(*sources, "--output", f"bucket://{output}") == 0
+        assert ids(tmp_path / output) == expected
+        assert run(*sources, "--output", f"bucket://{output}") == 2
+        assert run(*sources, "--output", f"bucket://{output}", "--overwrite", "--rows-per-shard", 1) == 0
+        assert ids(tmp_path / output) == expected
+    assert run("bucket://nothing", "--output", tmp_path / "out") == 2
+    assert run("nosuchscheme://x", "--output", tmp_path / "out") == 2
 
 
 # Shards
