@@ -1,8 +1,8 @@
 """Albedo and spherical-harmonic light from the photo's colours, with whatever covers the face as an outlier.
 
 Maximum a posteriori under: photo = albedo(c) * light(normal) with albedo = exp(mean + basis c), c ~ N(0, 1); light with
-a Gaussian prior that is narrow in colour and in its second band; robust (Geman-McClure) noise on log colours, split into luminance
-(wide: shadows) and chroma (narrow). Light and albedo are solved in turn, each a small linear system.
+a Gaussian prior that is narrow in colour and in its second band; robust (Geman-McClure) noise on log colours, split
+into luminance (wide: shadows) and chroma (narrow). Light and albedo are solved in turn, each a small linear system.
 
 `PhotometricFitter.start` fits skin tone, features and light from several parts of the face at once and keeps the
 best: a start on a mask explains the mask, so the parts of the face that are seldom covered decide. `refine` frees the
@@ -10,7 +10,7 @@ smooth variations of the skin, which would soak up an occluder, only once the oc
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +34,13 @@ CHROMA_DEVIATION = 0.06
 # Neighbouring samples err together (shadows, missing detail): all samples count as this many independent ones. Fewer
 # as long as an occluder, which is one thing however many samples it covers, may be among them.
 START_INDEPENDENT = 60.0
+CHOICE_INDEPENDENT = 30.0
+FACEMESH_MIDDLE_OF_NOSE = 195
 REFINE_INDEPENDENT = 300.0
+# How much harder than at the start the second fit is held, and to the start's result: a rest of the occluder that was
+# not found must not win it over.
+REFINE_STIFFNESS = 4.0
+COVERED_MARGIN = 9
 DARKEST = 0.015
 # First band of the basis: its value for a light coefficient of one (fixtures' a0 * c0).
 FIRST_BAND = math.pi / math.sqrt(4 * math.pi)
@@ -76,6 +82,22 @@ class ColourSamples:
         return ColourSamples(*(part.repeat(starts, *[1] * (part.dim() - 1)) for part in parts))
 
 
+@dataclass(frozen=True)
+class _Prior:
+    """What a fit is drawn to.
+
+    albedo (B,A), light (B,27) or (27,): the means; stiffness multiplies the inverse variances of light, tone and
+    features; independent: how many independent samples the photo counts as; free: how many albedo coefficients move,
+    the others are 0.
+    """
+
+    albedo: Tensor
+    light: Tensor
+    stiffness: float
+    independent: float
+    free: int
+
+
 def _weighted_median(values: Tensor, weight: Tensor) -> Tensor:
     """(B,3): weighted median over dim 1 of values (B,S,3) with weight (B,S)."""
     ordered, order = values.sort(dim=1)
@@ -114,7 +136,9 @@ class PhotometricFitter:
         self.opponent = OPPONENT.to(device)
         self.opponent_basis = torch.einsum("oc,sck->sok", self.opponent, self.basis).contiguous()
         points = model.mean_shape[self.vertices]
-        self.regions, self.reliability = _start_regions(points[self.start_subset])
+        landmarks = model.surface_points(model.mean_shape[None], model.facemesh_triangles, model.facemesh_barycentric)
+        middle_of_nose = float(landmarks[0, FACEMESH_MIDDLE_OF_NOSE, 1])
+        self.regions, self.reliability = _start_regions(points[self.start_subset], middle_of_nose)
         deviation = torch.tensor([LIGHT_LUMINANCE_DEVIATION, LIGHT_CHROMA_DEVIATION, LIGHT_CHROMA_DEVIATION])
         precision = torch.einsum("oc,od,ok->kcd", OPPONENT, OPPONENT, deviation.pow(-2))
         self.light_precision = torch.einsum("kcd,kl->ckdl", precision, torch.eye(9)).reshape(27, 27).to(device)
@@ -144,24 +168,21 @@ class PhotometricFitter:
         batch, starts = len(samples.colour), len(self.regions)
         albedo, light = self._region_starts(samples)
         few = samples.taken(self.start_subset, starts)
+        few = replace(few, weight=few.weight * self.reliability)
+        wide = _Prior(torch.zeros_like(albedo), self.light_mean, 1.0, START_INDEPENDENT, self.feature_end)
         for iteration in range(START_ITERATIONS):
             widen = 1.5 if iteration < 2 else 1.0
-            albedo, light = self._iterate(
-                few, albedo, light, START_INDEPENDENT, self.feature_end, widen, self.start_subset
-            )
+            albedo, light = self._iterate(few, albedo, light, wide, widen, self.start_subset)
         distance = self._squared_distance(self._residual(few, albedo, light, self.start_subset), 1.0)
-        weight = few.weight * self.reliability
         loss = 0.5 * distance / (1 + distance / OUTLIER_DISTANCE)
-        data = START_INDEPENDENT * (loss * weight).sum(1) / weight.sum(1).clamp(min=1e-6)
+        data = CHOICE_INDEPENDENT * (loss * few.weight).sum(1) / few.weight.sum(1).clamp(min=1e-6)
         off = light - self.light_mean
         prior = 0.5 * albedo.pow(2).sum(1) + 0.5 * (off @ self.light_precision * off).sum(1)
         best = (data + prior).unflatten(0, (starts, batch)).argmin(0)
         pick = best * batch + torch.arange(batch, device=best.device)
         return albedo[pick], light[pick]
 
-    def refine(
-        self, samples: ColourSamples, albedo: Tensor, light: Tensor, covered: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def refine(self, samples: ColourSamples, albedo: Tensor, light: Tensor, covered: Tensor) -> tuple[Tensor, Tensor]:
         """All albedo coefficients and light, without the covered pixels.
 
         Args:
@@ -172,12 +193,12 @@ class PhotometricFitter:
         Returns:
             albedo coefficients (B,A) and light (B,27).
         """
-        hidden = sample_image(covered[:, None].float(), samples.pixels)[:, 0, :, 0]
-        seen = ColourSamples(samples.colour, samples.weight * (1 - hidden), samples.harmonics, samples.pixels)
+        wide = F.max_pool2d(covered[:, None].float(), COVERED_MARGIN, stride=1, padding=COVERED_MARGIN // 2)
+        hidden = sample_image(wide, samples.pixels)[:, 0, :, 0]
+        seen = replace(samples, weight=samples.weight * (1 - hidden))
+        tied = _Prior(albedo, light, REFINE_STIFFNESS, REFINE_INDEPENDENT, self.basis.shape[-1])
         for _ in range(REFINE_ITERATIONS):
-            albedo, light = self._iterate(
-                seen, albedo, light, REFINE_INDEPENDENT, self.basis.shape[-1], 1.0, slice(None)
-            )
+            albedo, light = self._iterate(seen, albedo, light, tied, 1.0, slice(None))
         return albedo, light
 
     def _region_starts(self, samples: ColourSamples) -> tuple[Tensor, Tensor]:
@@ -185,7 +206,8 @@ class PhotometricFitter:
         subset = self.start_subset
         offset = samples.log_colour()[:, subset] - self.mean[subset]
         tone = self.basis[subset, :, : self.tone_size].mean(0)
-        level = self.opponent.new_tensor([LIGHT_LUMINANCE_DEVIATION[0], LIGHT_CHROMA_DEVIATION[0], LIGHT_CHROMA_DEVIATION[0]])
+        luminance, chroma = LIGHT_LUMINANCE_DEVIATION[0], LIGHT_CHROMA_DEVIATION[0]
+        level = self.opponent.new_tensor([luminance, chroma, chroma])
         light_covariance = self.opponent.T @ torch.diag(level.pow(2)) @ self.opponent
         noise = START_MEDIAN_DEVIATION**2 * torch.eye(3, device=tone.device)
         inverse = torch.linalg.inv(tone @ tone.T + light_covariance + noise)
@@ -198,24 +220,17 @@ class PhotometricFitter:
         return albedo, light
 
     def _iterate(
-        self,
-        samples: ColourSamples,
-        albedo: Tensor,
-        light: Tensor,
-        independent: float,
-        free: int,
-        widen: float,
-        subset: Tensor | slice,
+        self, samples: ColourSamples, albedo: Tensor, light: Tensor, prior: _Prior, widen: float, subset: Tensor | slice
     ) -> tuple[Tensor, Tensor]:
-        """One round of light, then albedo; the first `free` albedo coefficients move, the others are 0."""
+        """One round of light, then albedo."""
         residual = self._residual(samples, albedo, light, subset)
         robust = self._robust_weight(residual, widen) * samples.weight
-        share = independent / len(self.mean[subset])
+        share = prior.independent / len(self.mean[subset])
         log_albedo = self._log_albedo(albedo, subset)
-        light = self._solve_light(samples, log_albedo.exp(), robust * share)
+        light = self._solve_light(samples, log_albedo.exp(), robust * share, prior)
         shaded = samples.log_colour() - self.mean[subset] - _shading(samples, light).log()
         robust = self._robust_weight(shaded + self.mean[subset] - log_albedo, widen) * samples.weight
-        return self._solve_albedo(shaded, robust * share, free, subset), light
+        return self._solve_albedo(shaded, robust * share, prior, subset), light
 
     def _log_albedo(self, albedo: Tensor, subset: Tensor | slice) -> Tensor:
         return self.mean[subset] + (self.basis[subset].flatten(0, 1) @ albedo.T).T.unflatten(1, (-1, 3))
@@ -231,7 +246,7 @@ class PhotometricFitter:
         scale = residual.new_tensor([LUMINANCE_DEVIATION, CHROMA_DEVIATION, CHROMA_DEVIATION]) * widen
         return (residual @ self.opponent.T / scale).pow(2).sum(-1)
 
-    def _solve_light(self, samples: ColourSamples, albedo: Tensor, weight: Tensor) -> Tensor:
+    def _solve_light(self, samples: ColourSamples, albedo: Tensor, weight: Tensor, prior: _Prior) -> Tensor:
         """Light (B,27) in the order colour * 9 + band."""
         # Divided by the albedo's own brightness: dark skin is lit as strongly as pale skin.
         relative = albedo.mean(-1, keepdim=True).clamp(min=0.05)
@@ -239,22 +254,28 @@ class PhotometricFitter:
         target = (samples.colour / relative).transpose(1, 2)
         weighted = scaled * (weight / LIGHT_NOISE**2)[:, None, :, None]
         blocks = weighted.transpose(2, 3) @ scaled
-        normal = self.light_precision.repeat(len(albedo), 1, 1)
+        precision = self.light_precision * prior.stiffness
+        normal = precision.repeat(len(albedo), 1, 1)
         for channel in range(3):
             part = slice(channel * 9, channel * 9 + 9)
             normal[:, part, part] += blocks[:, channel]
         right = (weighted.transpose(2, 3) @ target[..., None])[..., 0].flatten(1)
-        return torch.linalg.solve(normal, right + self.light_precision @ self.light_mean)
+        return torch.linalg.solve(normal, right + prior.light @ precision)
 
-    def _solve_albedo(self, residual: Tensor, weight: Tensor, free: int, subset: Tensor | slice) -> Tensor:
+    def _solve_albedo(self, residual: Tensor, weight: Tensor, prior: _Prior, subset: Tensor | slice) -> Tensor:
         """Albedo coefficients (B,A) from log-colour residuals (B,S,3) around the mean."""
         deviation = residual.new_tensor([LUMINANCE_DEVIATION, CHROMA_DEVIATION, CHROMA_DEVIATION])
         row_weight = (weight[..., None] / deviation.pow(2)).flatten(1)
+        free = prior.free
         basis = self.opponent_basis[subset][..., :free].flatten(0, 1)
         weighted = basis * row_weight[..., None]
-        normal = weighted.transpose(1, 2) @ basis + torch.eye(free, device=basis.device)
+        # The smooth fields are new in the second fit: only what has been fitted before is tied to it.
+        precision = torch.ones(free, device=basis.device)
+        precision[: self.feature_end] = prior.stiffness
+        normal = weighted.transpose(1, 2) @ basis + torch.diag(precision)
         right = (weighted.transpose(1, 2) @ (residual @ self.opponent.T).flatten(1)[..., None])[..., 0]
-        return F.pad(torch.linalg.solve(normal, right), (0, self.basis.shape[-1] - free))
+        solution = torch.linalg.solve(normal, right + prior.albedo[:, :free] * precision)
+        return F.pad(solution, (0, self.basis.shape[-1] - free))
 
 
 def _vertex_area(model: MorphableModel) -> Tensor:
@@ -265,14 +286,17 @@ def _vertex_area(model: MorphableModel) -> Tensor:
     return area.index_add_(0, model.triangles.cpu().flatten(), (doubled / 6).repeat_interleave(3))
 
 
-def _start_regions(points: Tensor) -> tuple[Tensor, Tensor]:
-    """Parts of the face to start from, and how seldom each point is covered in photographs.
+def _start_regions(points: Tensor, middle_of_nose: float) -> tuple[Tensor, Tensor]:
+    """Parts of the face to start from, and how much each point has to say about which start is right.
 
     Args:
-        points: (S,3) of the mean face; the eyes are near y = 0.25 dm, the mouth near -0.4 dm (centres of the crop).
+        points: (S,3) of the mean face.
+        middle_of_nose: y of the middle of the nose's bridge.
 
     Returns:
-        (R,S) bool, overlapping parts; (S,) weights 0..1: masks cover the lower face, hair and hats the forehead.
+        (R,S) bool, overlapping parts; (S,) weights 0..1. Medical masks are by far the most common thing that covers
+        half a face, hair and hats come next: so the band of eyes and upper cheeks decides. Without an occluder all
+        starts end alike, and the weights do not matter.
     """
     x, y = points[:, 0], points[:, 1]
     low, high = torch.quantile(y, 0.35), torch.quantile(y, 0.7)
@@ -286,5 +310,5 @@ def _start_regions(points: Tensor) -> tuple[Tensor, Tensor]:
         middle & (y > low) & (y < high),
         y < low,
     ]
-    reliability = torch.where(y < low, 0.35, torch.where(y > torch.quantile(y, 0.85), 0.5, 1.0))
+    reliability = torch.where(y < middle_of_nose, 0.1, torch.where(y > torch.quantile(y, 0.85), 0.4, 1.0))
     return torch.stack(parts), reliability
