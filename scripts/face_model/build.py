@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib.util
+import io
 import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -171,7 +173,12 @@ def _scale_to_landmarks(arrays: dict[str, np.ndarray], skin: np.ndarray) -> None
 
 def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write the model file; the same arrays give the same bytes."""
-    np.savez_compressed(path, **arrays)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            data = io.BytesIO()
+            np.lib.format.write_array(data, np.asanyarray(array), allow_pickle=False)
+            # numpy's own writer stamps the members with the time of day.
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), data.getvalue(), zipfile.ZIP_DEFLATED)
 
 
 def _installed_data() -> Path | None:
