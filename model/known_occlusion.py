@@ -95,6 +95,8 @@ def score_occlusion(
         ValueError: the reference face is empty.
     """
     covered = cropped_mask(truth, fit.affine).to(face.device)
+    # A face that the photo's edge cuts off is judged on what the photo shows.
+    face = face & cropped_mask(np.ones_like(truth), fit.affine).to(face.device)
     scores = mask_scores(fit.occluder, covered, face)
     if clean is None:
         return OcclusionScores(scores, None, None)

@@ -13,7 +13,7 @@ from cfr.model.images import ImageError
 from cfr.model.known_occlusion import difference_mask, score_occlusion
 from cfr.model.photo_fits import Photo, PhotoFit, PhotoFitter, carried_mask
 from cfr.pipeline.errors import UserError
-from cfr.pipeline.labelled_photos import find_photos, read_photo, read_photos
+from cfr.pipeline.labelled_photos import find_photos, photo_name, read_photo, read_photos
 from cfr.pipeline.occlusion_report import ScoredPhoto, occlusion_report, occlusion_table
 
 _DRAWN, _HAND = "drawn-on pair", "real hand"
@@ -144,7 +144,7 @@ class _Measurement:
 
     def pairs(self, pairs: list[tuple[Path, Path]]) -> None:
         """Score photos of which a clean copy exists; what differs is the occluder."""
-        by_clean = {clean.name: masked for masked, clean in pairs}
+        by_clean = {photo_name(clean): masked for masked, clean in pairs}
 
         def cases() -> Iterator[_Case]:
             for fit in self._clean_fits([clean for _, clean in pairs]):
@@ -153,9 +153,9 @@ class _Measurement:
                     image = read_photo(masked)
                     truth = difference_mask(image, fit.photo.image)
                 except ValueError as error:
-                    self.failures.append({"photo": masked.name, "reason": str(error)})
+                    self.failures.append({"photo": photo_name(masked), "reason": str(error)})
                     continue
-                yield _Case(masked.name, _DRAWN, False, image, truth, fit.photo.image, fit)
+                yield _Case(photo_name(masked), _DRAWN, False, image, truth, fit.photo.image, fit)
 
         self._score(cases(), self.real)
 
@@ -167,23 +167,23 @@ class _Measurement:
                 try:
                     image, truth = read_photo(photo), read_photo(mask)[..., 0] > 127
                 except ImageError as error:
-                    self.failures.append({"photo": photo.name, "reason": str(error)})
+                    self.failures.append({"photo": photo_name(photo), "reason": str(error)})
                     continue
                 if truth.shape != image.shape[:2]:
-                    self.failures.append({"photo": photo.name, "reason": f"{mask.name} has another size"})
+                    self.failures.append({"photo": photo_name(photo), "reason": f"{mask.name} has another size"})
                     continue
-                yield _Case(photo.name, _HAND, False, image, truth, None, None)
+                yield _Case(photo_name(photo), _HAND, False, image, truth, None, None)
 
         self._score(cases(), self.real)
 
     def _clean_fits(self, paths: list[Path]) -> Iterator[PhotoFit]:
         unreadable: dict[Path, str] = {}
-        for result in self.fitter.fit(Photo(path.name, image) for path, image in read_photos(paths, unreadable)):
+        for result in self.fitter.fit(Photo(photo_name(path), image) for path, image in read_photos(paths, unreadable)):
             if isinstance(result, PhotoFit):
                 yield result
             else:
                 self.failures.append({"photo": result.photo.name, "reason": result.reason})
-        self.failures += [{"photo": path.name, "reason": reason} for path, reason in unreadable.items()]
+        self.failures += [{"photo": photo_name(path), "reason": reason} for path, reason in unreadable.items()]
 
     def _score(self, cases: Iterator[_Case], into: list[ScoredPhoto]) -> None:
         waiting: list[_Case] = []

@@ -8,7 +8,7 @@ import numpy as np
 
 from cfr.model.photo_fits import Photo, PhotoFailure, PhotoFitter
 from cfr.pipeline.errors import UserError
-from cfr.pipeline.labelled_photos import find_photos, read_photos
+from cfr.pipeline.labelled_photos import find_photos, photo_name, read_photos
 
 # Name prefix of the photos -> their true absolute yaw in degrees.
 _VIEWS = {"frontal": 0.0, "profile": 90.0}
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         if args.limit is not None and len(chosen) > args.limit:
             chosen = [chosen[i] for i in np.linspace(0, len(chosen) - 1, args.limit).round().astype(int)]
         unreadable: dict[Path, str] = {}
-        stream = (Photo(_name(path), image) for path, image in read_photos(chosen, unreadable))
+        stream = (Photo(photo_name(path), image) for path, image in read_photos(chosen, unreadable))
         errors: dict[str, float] = {}
         failures: list[dict] = []
         for result in fitter.fit(stream):
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
                 failures.append({"photo": result.photo.name, "reason": result.reason})
             else:
                 errors[result.photo.name] = abs(abs(result.yaw) - truth)
-        failures += [{"photo": _name(path), "reason": reason} for path, reason in unreadable.items()]
+        failures += [{"photo": photo_name(path), "reason": reason} for path, reason in unreadable.items()]
         worst = sorted(errors, key=lambda name: -errors[name])[:5]
         report[view] = {
             "n": len(errors),
@@ -55,11 +55,6 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"no photo named frontal_* or profile_* in {', '.join(args.folder)}")
     print(json.dumps(report, indent=2) if args.json else _table(report))
     return 0
-
-
-def _name(path: Path) -> str:
-    """File names repeat from person to person: with the folder's."""
-    return f"{path.parent.name}/{path.name}"
 
 
 def _table(report: dict) -> str:

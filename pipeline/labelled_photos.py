@@ -35,6 +35,11 @@ def find_photos(paths: Sequence[str], recursive: bool = False) -> list[Path]:
     return sorted(found)
 
 
+def photo_name(path: Path) -> str:
+    """What a photo is called in reports: with its folder, for file names repeat from person to person."""
+    return f"{path.parent.name}/{path.name}"
+
+
 def read_photo(path: Path) -> np.ndarray:
     """Decoded photo (H,W,3) uint8 RGB.
 
