@@ -10,6 +10,8 @@ from PIL import Image
 CROP_SIZE = 224
 CONTEXT_MARGIN = 48
 CONTEXT_SIZE = CROP_SIZE + 2 * CONTEXT_MARGIN
+# Rows, and columns, of the context crop that are the crop.
+CROP_IN_CONTEXT = slice(CONTEXT_MARGIN, CONTEXT_MARGIN + CROP_SIZE)
 
 # The scale at which the five points of the standard face lie in the crop: px per decimetre (CFR-GAN, Deep3DFaceRecon).
 TARGET_SCALE = 102.0

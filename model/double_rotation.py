@@ -13,6 +13,7 @@ from torch import Tensor
 from cfr.model.camera import rotation_matrix
 from cfr.model.coefficients import Coefficients
 from cfr.model.face_model import MorphableModel
+from cfr.model.morphology import erode
 from cfr.model.rasterize import GBuffer, interpolate, reproject, sample_image
 from cfr.model.rendering import PosedMesh, pose_mesh
 
@@ -103,7 +104,7 @@ class DoubleRotator:
         view_gbuffer = view_mesh.rasterized(model.triangles)
         texture = texture.to(self.device)
         # The mesh's outermost pixel mixes with the background.
-        inside = ~(F.max_pool2d((~photo_gbuffer.covered)[:, None].float(), 3, stride=1, padding=1)[:, 0] > 0)
+        inside = erode(photo_gbuffer.covered, 3)
         once, known_once = _transfer(texture, inside, (photo_mesh, photo_gbuffer), view_gbuffer, model.triangles)
         twice, known_twice = _transfer(once, known_once, (view_mesh, view_gbuffer), photo_gbuffer, model.triangles)
         return DoubleRotation(once, twice, known_twice)

@@ -1,5 +1,6 @@
 """The 3D morphable face model: identity, expression and albedo as linear bases on one fixed mesh."""
 
+import functools
 import hashlib
 import io
 from importlib import resources
@@ -72,8 +73,12 @@ class MorphableModel(nn.Module):
         self.license = license_text
 
     @classmethod
-    def load_default(cls, device: str | torch.device = "cpu") -> "MorphableModel":
-        """The model that comes with the package (built by scripts/face_model/build.py from CC0 data)."""
+    @functools.cache
+    def load_default(cls, device: str = "cpu") -> "MorphableModel":
+        """The model that comes with the package (built by scripts/face_model/build.py from CC0 data).
+
+        One instance per device and process, which all stages share: do not change it.
+        """
         folder = resources.files("cfr.model").joinpath("data")
         license_text = folder.joinpath(LICENSE_FILE).read_text(encoding="utf-8")
         return cls._from_bytes(folder.joinpath(MODEL_FILE).read_bytes(), MODEL_FILE, license_text).to(device)

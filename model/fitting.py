@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cfr.model.alignment import CONTEXT_MARGIN
-from cfr.model.camera import CROP_SIZE
+from cfr.model.alignment import CROP_IN_CONTEXT
 from cfr.model.coefficients import Coefficients
 from cfr.model.face_landmarks import FaceMesh, dense_landmarks
 from cfr.model.face_model import MorphableModel
@@ -63,8 +62,7 @@ class FaceFitter:
             landmarks5: (B,5,2) float32 crop px.
         """
         pixels = context.to(self.device).permute(0, 3, 1, 2).float() / 255
-        inner = slice(CONTEXT_MARGIN, CONTEXT_MARGIN + CROP_SIZE)
-        photo = pixels[:, :, inner, inner].contiguous()
+        photo = pixels[:, :, CROP_IN_CONTEXT, CROP_IN_CONTEXT].contiguous()
         landmarks, score = dense_landmarks(self.facemesh, pixels, landmarks5.to(self.device))
         shape = self.landmark_fitter.fit(landmarks)
         batch = len(photo)

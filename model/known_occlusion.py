@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
-from cfr.model.alignment import CONTEXT_MARGIN, context_crop
+from cfr.model.alignment import CROP_IN_CONTEXT, context_crop
 from cfr.model.face_model import MorphableModel
 from cfr.model.occlusion_metrics import MaskScores, mask_scores, mean_colour, mirrored_pixels, psnr, ssim
 from cfr.model.photo_fits import PhotoFit
@@ -74,8 +74,7 @@ def difference_mask(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def cropped_mask(mask: np.ndarray, affine: np.ndarray) -> Tensor:
     """A photo's mask (H,W) bool in the 224-px crop of this affine: (224,224) bool."""
     picture = np.repeat((mask * np.uint8(255))[..., None], 3, axis=-1)
-    inner = slice(CONTEXT_MARGIN, -CONTEXT_MARGIN)
-    return torch.from_numpy(context_crop(picture, affine)[inner, inner, 0] > 127)
+    return torch.from_numpy(context_crop(picture, affine)[CROP_IN_CONTEXT, CROP_IN_CONTEXT, 0] > 127)
 
 
 def score_occlusion(
@@ -100,8 +99,12 @@ def score_occlusion(
     scores = mask_scores(fit.occluder, covered, face)
     if clean is None:
         return OcclusionScores(scores, None, None)
-    inner = slice(CONTEXT_MARGIN, -CONTEXT_MARGIN)
-    target = torch.from_numpy(context_crop(clean, fit.affine)[inner, inner].copy()).permute(2, 0, 1).float() / 255
+    target = (
+        torch.from_numpy(context_crop(clean, fit.affine)[CROP_IN_CONTEXT, CROP_IN_CONTEXT].copy())
+        .permute(2, 0, 1)
+        .float()
+        / 255
+    )
     target = target.to(face.device)
     # The guidance exists on its own mesh only; every method is judged on the same pixels.
     region = face & fit.face_mask

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfr.model.face_model import MorphableModel
+from cfr.model.morphology import count_around, dilate, erode
 from cfr.model.photometric_fit import DARKEST, OPPONENT
 from cfr.model.rasterize import GBuffer, interpolate
 
@@ -42,30 +43,31 @@ SMALLEST_PART = 130
 REGROWTH = 9
 
 
-def _shifted(values: Tensor, dilation: int) -> Tensor:
-    """(B,C,H,W) -> (B,8,C,H,W): the eight neighbours at this distance, edges replicated."""
+def _neighbours(values: Tensor, dilation: int) -> list[Tensor]:
+    """Eight views like values (...,H,W): the neighbours at this distance, edges replicated."""
     height, width = values.shape[-2:]
     padded = F.pad(values, (dilation,) * 4, mode="replicate")
     steps = [(dy, dx) for dy in (0, dilation, 2 * dilation) for dx in (0, dilation, 2 * dilation)]
     steps.remove((dilation, dilation))
-    return torch.stack([padded[..., dy : dy + height, dx : dx + width] for dy, dx in steps], 1)
+    return [padded[..., dy : dy + height, dx : dx + width] for dy, dx in steps]
 
 
 def _mean_field(logit: Tensor, photo: Tensor) -> Tensor:
     """Coherent probabilities (B,H,W) from unary logits (B,H,W) and the photo (B,3,H,W)."""
-    weights = []
-    for dilation in DILATIONS:
-        difference = (_shifted(photo, dilation) - photo[:, None]).pow(2).sum(2)
-        weights.append((-difference / (2 * EDGE_DEVIATION**2 * 3)).exp() / dilation)
-    total = sum(weight.sum(1) for weight in weights) + 1e-6
+    weights = [
+        ((neighbour - photo).pow(2).sum(1) / (-2 * EDGE_DEVIATION**2 * 3)).exp() / dilation
+        for dilation in DILATIONS
+        for neighbour in _neighbours(photo, dilation)
+    ]
+    coupling = COUPLING / (sum(weights) + 1e-6)
     probability = torch.sigmoid(logit)
     for _ in range(MEAN_FIELD_ITERATIONS):
-        signed = 2 * probability[:, None] - 1
-        message = sum(
-            (weight * _shifted(signed, dilation)[:, :, 0]).sum(1)
-            for weight, dilation in zip(weights, DILATIONS, strict=True)
-        )
-        probability = torch.sigmoid(logit + COUPLING * message / total)
+        signed = 2 * probability - 1
+        message = torch.zeros_like(signed)
+        neighbours = [neighbour for dilation in DILATIONS for neighbour in _neighbours(signed, dilation)]
+        for weight, neighbour in zip(weights, neighbours, strict=True):
+            message.addcmul_(weight, neighbour)
+        probability = torch.sigmoid(logit + coupling * message)
     return probability
 
 
@@ -102,15 +104,13 @@ def _occluder_log_odds(residual: Tensor) -> Tensor:
 
 
 def _tidied(mask: Tensor) -> Tensor:
-    """(B,1,H,W) 0/1 -> bool: without hairs, pinholes and specks; larger parts keep their shape."""
-    for sign in (-1, 1, 1, -1):
-        mask = sign * F.max_pool2d(sign * mask, OPENING, stride=1, padding=OPENING // 2)
-    around = F.avg_pool2d(mask, NEIGHBOURHOOD, stride=1, padding=NEIGHBOURHOOD // 2) * NEIGHBOURHOOD**2
-    kept = mask * (around > SMALLEST_PART)
+    """(B,H,W) bool -> bool: without hairs, pinholes and specks; larger parts keep their shape."""
+    mask = erode(dilate(dilate(erode(mask, OPENING), OPENING), OPENING), OPENING)
+    kept = mask & (count_around(mask, NEIGHBOURHOOD) > SMALLEST_PART)
     # The ends of long parts have few neighbours of their own: they grow back.
     for _ in range(3):
-        kept = F.max_pool2d(kept, REGROWTH, stride=1, padding=REGROWTH // 2) * mask
-    return kept > 0.5
+        kept = dilate(kept, REGROWTH) & mask
+    return kept
 
 
 class OccluderDetector:
@@ -152,4 +152,4 @@ class OccluderDetector:
         refined = torch.where(small_inside, small_logit + 0.7 * ratio.clamp(-3, 3), -4.0)
         probability = _mean_field(refined, small)
         full = F.interpolate(probability[:, None], scale_factor=2, mode="bilinear", align_corners=False)
-        return _tidied((full > 0.5).float())[:, 0] & inside
+        return _tidied(full[:, 0] > 0.5) & inside

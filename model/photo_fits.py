@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from cfr.model.alignment import CONTEXT_MARGIN, apply_affine, context_crop, crop_affine, invert_affine
+from cfr.model.alignment import CROP_IN_CONTEXT, apply_affine, context_crop, crop_affine, invert_affine
 from cfr.model.camera import CROP_SIZE, project
 from cfr.model.coefficients import Coefficients
 from cfr.model.detector import MTCNN
@@ -21,7 +21,6 @@ from cfr.model.rasterize import GBuffer
 from cfr.model.rendering import PosedMesh, posed
 
 MINI_BATCH = 8
-_INNER = slice(CONTEXT_MARGIN, CONTEXT_MARGIN + CROP_SIZE)
 # FaceMesh's outline of the face, once around from the middle of the forehead.
 _OVAL = (
     *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
@@ -186,7 +185,7 @@ class PhotoFitter:
         context = torch.from_numpy(np.stack([item[4] for item in found]))
         landmarks5 = np.stack([apply_affine(item[2], item[3]) for item in found])
         fit = self.fitter.fit(context, torch.from_numpy(landmarks5).float())
-        crops = context[:, _INNER, _INNER].permute(0, 3, 1, 2).float().to(self.device) / 255
+        crops = context[:, CROP_IN_CONTEXT, CROP_IN_CONTEXT].permute(0, 3, 1, 2).float().to(self.device) / 255
         mesh = posed(self.model, fit.coefficients)
         gbuffer = mesh.rasterized(self.model.triangles)
         occluder = self.fitter.occluder_detector.detect(crops, fit.guidance, gbuffer)

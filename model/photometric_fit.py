@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cfr.model.face_model import MorphableModel
 from cfr.model.lighting import spherical_harmonics
+from cfr.model.morphology import dilate
 from cfr.model.rasterize import GBuffer, depth_test, sample_image
 from cfr.model.rendering import PosedMesh
 
@@ -193,7 +194,7 @@ class PhotometricFitter:
         Returns:
             albedo coefficients (B,A) and light (B,27).
         """
-        wide = F.max_pool2d(covered[:, None].float(), COVERED_MARGIN, stride=1, padding=COVERED_MARGIN // 2)
+        wide = dilate(covered, COVERED_MARGIN)[:, None].float()
         hidden = sample_image(wide, samples.pixels)[:, 0, :, 0]
         seen = replace(samples, weight=samples.weight * (1 - hidden))
         tied = _Prior(albedo, light, REFINE_STIFFNESS, REFINE_INDEPENDENT, self.basis.shape[-1])

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cfr.model.morphology import erode
+
 # Landmark error (fraction of the face) at which the fit's term has fallen to 1/e.
 FIT_ERROR_SCALE = 0.05
 # Variance of the Laplacian (grey 0..1) of a face that is just sharp enough at 224 px: maps to a sharpness of 0.5.
@@ -23,7 +25,7 @@ def sharpness(photo: Tensor, face_mask: Tensor) -> Tensor:
     kernel = photo.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])[None, None]
     laplacian = F.conv2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), kernel)[:, 0]
     # Without the mesh's rim, where the background's edge would count.
-    inside = 1 - F.max_pool2d((~face_mask)[:, None].float(), 7, stride=1, padding=3)[:, 0]
+    inside = erode(face_mask, 7).float()
     count = inside.flatten(1).sum(1).clamp(min=1)
     mean = (laplacian * inside).flatten(1).sum(1) / count
     variance = ((laplacian - mean[:, None, None]).pow(2) * inside).flatten(1).sum(1) / count

@@ -3,13 +3,15 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from cfr.model.morphology import dilate
+
 DILATION = 3
 SEAM = 3
 
 
 def _soft(mask: Tensor) -> Tensor:
     """(B,H,W) bool -> (B,1,H,W) 0..1: a little wider than the mask, with a soft seam."""
-    wide = F.max_pool2d(mask[:, None].float(), DILATION, stride=1, padding=DILATION // 2)
+    wide = dilate(mask, DILATION)[:, None].float()
     return F.avg_pool2d(wide, SEAM, stride=1, padding=SEAM // 2, count_include_pad=False)
 
 

@@ -4,10 +4,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from cfr.model.alignment import CROP_IN_CONTEXT
 from cfr.transforms.batches import FitBatch, SwapBatch, select
 from cfr.transforms.stage import MiniBatchStage, Rejection
-
-_CROP = slice(48, 272)
 
 
 class OcclusionTransfer:
@@ -75,7 +74,7 @@ class TransferOcclusion(MiniBatchStage):
 
         device = self.occlusion.device
         with torch.inference_mode():
-            photo = array_to_picture(batch.faces.context[items][:, _CROP, _CROP], device)
+            photo = array_to_picture(batch.faces.context[items][:, CROP_IN_CONTEXT, CROP_IN_CONTEXT], device)
             guidance = array_to_picture(batch.guidance[items], device)
             face_mask = array_to_mask(batch.face_mask[items], device)
             coefficients = torch.from_numpy(batch.coefficients[items]).to(device)

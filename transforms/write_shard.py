@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 from apache_beam.metrics import Metrics
 
+from cfr.model.alignment import CROP_IN_CONTEXT
 from cfr.model.images import encode_image
 from cfr.pipeline import progress
 from cfr.pipeline.commit import commit_unit
@@ -16,7 +17,6 @@ from cfr.pipeline.schemas import IMAGE, MASKS, pair_schema, serialize, serialize
 from cfr.transforms.batches import FailureRecord, PairBatch
 from cfr.transforms.stage import Stage, give_up_unit
 
-_CROP = slice(48, 272)
 _ATTEMPTS = 3
 _PAUSE_SECONDS = 1.0
 
@@ -86,7 +86,7 @@ class WriteShard(Stage):
         face = batch.face[pair]
         swaps = batch.swaps
         pictures = {
-            "target": swaps.fits.faces.context[face][_CROP, _CROP],
+            "target": swaps.fits.faces.context[face][CROP_IN_CONTEXT, CROP_IN_CONTEXT],
             "rotated": batch.rotated[pair],
             "guidance": swaps.guidance[face],
             "occlusion_mask": batch.occlusion_mask[pair],
