@@ -43,6 +43,7 @@ REFINE_INDEPENDENT = 300.0
 REFINE_STIFFNESS = 4.0
 COVERED_MARGIN = 9
 DARKEST = 0.015
+CLIPPED_MARGIN = 0.05
 # First band of the basis: its value for a light coefficient of one (fixtures' a0 * c0).
 FIRST_BAND = math.pi / math.sqrt(4 * math.pi)
 # Order of the bands: constant, y, z, x, xy, yz, zz, xz, xx-yy. Light seldom comes from below.
@@ -158,6 +159,8 @@ class PhotometricFitter:
         weight = self.area_weight * visible * inside * (normals[..., 2].clamp(0, 1) / 0.4).clamp(max=1)
         # Log noise grows in the dark; pure black is the outside of the photo more often than skin.
         weight = weight * (colour / (colour + 0.04)).prod(-1)
+        # Where even the darkest channel is clipped, the photo has no colour left to fit.
+        weight = weight * ((1 - colour.amin(-1)) / CLIPPED_MARGIN).clamp(0, 1)
         return ColourSamples(colour, weight, spherical_harmonics(normals), pixels)
 
     def start(self, samples: ColourSamples) -> tuple[Tensor, Tensor]:
