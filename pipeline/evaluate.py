@@ -6,6 +6,7 @@ from types import ModuleType
 import torch
 
 from cfr.pipeline import evaluate_landmarks, evaluate_occlusion, evaluate_pose
+from cfr.pipeline.cli import add_command
 from cfr.pipeline.errors import UserError, reject_unknown_arguments
 
 # name -> (module, one line for `cfr evaluate --help`)
@@ -29,13 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EXAMPLES
     subparsers = parser.add_subparsers(dest="measurement", metavar="MEASUREMENT", title="measurements")
     for name, (module, summary) in _MEASUREMENTS.items():
-        subparser = subparsers.add_parser(
-            name,
-            help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+        subparser = add_command(subparsers, name, summary)
         module.add_arguments(subparser)
         subparser.add_argument("--json", action="store_true", help="print JSON instead of a table")
         subparser.add_argument("--threads", type=int, default=1, metavar="N", help="torch threads (default: 1)")
