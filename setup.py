@@ -4,6 +4,7 @@ from setuptools import setup
 
 PACKAGES = {
     "cfr.model": "model",
+    "cfr.model.networks": "model/networks",
     "cfr.transforms": "transforms",
     "cfr.pipeline": "pipeline",
 }

@@ -1,0 +1,1 @@
+"""The paper's networks with the state-dict keys of the published checkpoints; `cfr.model.checkpoints` fills them."""

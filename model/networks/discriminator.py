@@ -1,0 +1,48 @@
+"""The paper's critic: the same patch network at full and at half resolution."""
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, leaky_relu
+
+from cfr.model.networks.spectral import SpectralConv2d
+
+_CHANNELS = (3, 64, 128, 256, 512)
+
+
+class PatchDiscriminator(nn.Module):
+    """Four strided convolutions and one score per patch."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(
+            *(SpectralConv2d(c, d, 4, stride=2, padding=2) for c, d in pairwise(_CHANNELS)),
+            SpectralConv2d(_CHANNELS[-1], 1, 1),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B,3,H,W) in -1..1 -> scores (B,P), row by row."""
+        *convolutions, score = self.net
+        for convolution in convolutions:
+            image = leaky_relu(convolution(image), 0.2)
+        return score(image).flatten(1)
+
+
+class TwoScaleDiscriminator(nn.Module):
+    """Scores of an image's patches at two scales; higher is more real (a critic: no sigmoid)."""
+
+    def __init__(self):
+        super().__init__()
+        self.D1 = PatchDiscriminator()
+        self.D2 = PatchDiscriminator()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Score images.
+
+        Args:
+            image: (B,3,H,W) float RGB in -1..1.
+
+        Returns:
+            Scores of the full scale and of the half scale; at 224 px (B,225) and (B,64).
+        """
+        return self.D1(image), self.D2(avg_pool2d(image, 2))
