@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cfr.model.networks.catalogue import NETWORKS, expected_shapes
+from cfr.model.networks.cfrnet import CFRNet
 
 # What DataParallel and torch.compile put in front of every name.
 _WRAPPERS = ("module.", "_orig_mod.")
@@ -105,6 +106,19 @@ def load_checkpoint(path: str | PathLike, network: Network) -> Network:
         raise CheckpointError(f"{path} does not fit {type(network).__name__}: {difference.first()}; {lookalike}")
     network.load_state_dict(state, strict=False)  # compare() was strict about all but the optional counters
     return network
+
+
+def load_generator(path: str | PathLike) -> CFRNet:
+    """CFRNet with the weights of a file, the authors' or one of `cfr train`, of whatever width and depth it has.
+
+    Returns:
+        The network for inference.
+
+    Raises:
+        As `load_checkpoint`.
+    """
+    sizes = [sizes for state in read_states(path).values() if (sizes := CFRNet.sizes_of(state))]
+    return load_checkpoint(path, CFRNet(**(sizes[0] if sizes else {}))).eval().requires_grad_(False)
 
 
 def read_states(path: str | PathLike) -> dict[str, dict[str, Tensor]]:

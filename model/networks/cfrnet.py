@@ -4,6 +4,8 @@ Ju et al., "Complete Face Recovery GAN", WACV 2022, section 3.3. The module's at
 published checkpoints.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
@@ -11,7 +13,6 @@ from torch.nn.functional import leaky_relu
 from cfr.model.networks.spectral import SpectralConv2d
 
 _SLOPE = 0.2
-_RESIDUAL_BLOCKS = 9
 
 
 class AdaptiveFeatureDifference(nn.Module):
@@ -84,14 +85,14 @@ class Upsampling(nn.Module):
 class MaskHead(nn.Module):
     """The difference and the two gates, from coarse to fine -> one mask."""
 
-    def __init__(self):
+    def __init__(self, width: int):
         super().__init__()
-        self.upsample_64_to_128 = nn.Sequential(*self._doubling(256, 128))
+        self.upsample_64_to_128 = nn.Sequential(*self._doubling(4 * width, 2 * width))
         self.upsample_128_to_256 = nn.Sequential(
-            *(nn.Conv2d(256, 128, 3, padding=1), nn.BatchNorm2d(128), nn.LeakyReLU(_SLOPE)),
-            *self._doubling(128, 64),
+            *(nn.Conv2d(4 * width, 2 * width, 3, padding=1), nn.BatchNorm2d(2 * width), nn.LeakyReLU(_SLOPE)),
+            *self._doubling(2 * width, width),
         )
-        self.conv = nn.Sequential(nn.Conv2d(64, 1, 3, padding=1), nn.Sigmoid())
+        self.conv = nn.Sequential(nn.Conv2d(width, 1, 3, padding=1), nn.Sigmoid())
 
     @staticmethod
     def _doubling(channels: int, out_channels: int) -> tuple[nn.Module, ...]:
@@ -99,7 +100,7 @@ class MaskHead(nn.Module):
         return upsampling, nn.BatchNorm2d(out_channels), nn.LeakyReLU(_SLOPE)
 
     def forward(self, difference: Tensor, gate: Tensor, coarse_gate: Tensor) -> Tensor:
-        """(B,64,H,W), (B,128,H/2,W/2), (B,256,H/4,W/4), all before their sigmoids -> (B,1,H,W) in 0..1."""
+        """(B,C,H,W), (B,2C,H/2,W/2), (B,4C,H/4,W/4), all before their sigmoids -> (B,1,H,W) in 0..1."""
         gates = torch.cat([gate, self.upsample_64_to_128(coarse_gate)], dim=1)
         return self.conv(difference + self.upsample_128_to_256(gates))
 
@@ -108,23 +109,35 @@ class CFRNet(nn.Module):
     """The paper's generator.
 
     Sides must be multiples of 4 (the paper: 224) and at least 8.
+
+    Args:
+        width: channels at full resolution; twice and four times as many at half and a quarter.
+        residual_blocks: at a quarter of the resolution.
     """
 
-    def __init__(self):
+    def __init__(self, width: int = 64, residual_blocks: int = 9):
         super().__init__()
-        self.conv_r = self._stem()
-        self.conv_g = self._stem()
-        self.afd = AdaptiveFeatureDifference(64)
-        self.downsample = nn.ModuleList([GatedDownsampling(64, 128), GatedDownsampling(128, 256)])
-        self.resblocks = nn.Sequential(*(GatedResidualBlock(256) for _ in range(_RESIDUAL_BLOCKS)))
-        self.upsample = nn.Sequential(Upsampling(256, 128), Upsampling(128, 64))
-        self.last_conv = nn.Sequential(nn.ReflectionPad2d(3), SpectralConv2d(64, 3, 7), nn.Tanh())
-        self.mixing = MaskHead()
+        self.conv_r = self._stem(width)
+        self.conv_g = self._stem(width)
+        self.afd = AdaptiveFeatureDifference(width)
+        self.downsample = nn.ModuleList([GatedDownsampling(width, 2 * width), GatedDownsampling(2 * width, 4 * width)])
+        self.resblocks = nn.Sequential(*(GatedResidualBlock(4 * width) for _ in range(residual_blocks)))
+        self.upsample = nn.Sequential(Upsampling(4 * width, 2 * width), Upsampling(2 * width, width))
+        self.last_conv = nn.Sequential(nn.ReflectionPad2d(3), SpectralConv2d(width, 3, 7), nn.Tanh())
+        self.mixing = MaskHead(width)
 
     @staticmethod
-    def _stem() -> nn.Sequential:
+    def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
+        """`width` and `residual_blocks` of the network that a state belongs to; the paper's where it does not tell."""
+        stem = state.get("conv_r.1.conv2d.bias")
+        blocks = {name.split(".")[1] for name in state if name.startswith("resblocks.")}
+        sizes = {} if stem is None else {"width": len(stem)}
+        return sizes | ({"residual_blocks": len(blocks)} if blocks else {})
+
+    @staticmethod
+    def _stem(width: int) -> nn.Sequential:
         return nn.Sequential(
-            nn.ReflectionPad2d(3), SpectralConv2d(3, 64, 7), nn.InstanceNorm2d(64), nn.LeakyReLU(_SLOPE)
+            nn.ReflectionPad2d(3), SpectralConv2d(3, width, 7), nn.InstanceNorm2d(width), nn.LeakyReLU(_SLOPE)
         )
 
     def forward(self, rotated: Tensor, guidance: Tensor) -> tuple[Tensor, Tensor]:

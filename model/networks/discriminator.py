@@ -7,17 +7,16 @@ from torch.nn.functional import avg_pool2d, leaky_relu
 
 from cfr.model.networks.spectral import SpectralConv2d
 
-_CHANNELS = (3, 64, 128, 256, 512)
-
 
 class PatchDiscriminator(nn.Module):
     """Four strided convolutions and one score per patch."""
 
-    def __init__(self):
+    def __init__(self, width: int):
         super().__init__()
+        channels = (3, width, 2 * width, 4 * width, 8 * width)
         self.net = nn.Sequential(
-            *(SpectralConv2d(c, d, 4, stride=2, padding=2) for c, d in pairwise(_CHANNELS)),
-            SpectralConv2d(_CHANNELS[-1], 1, 1),
+            *(SpectralConv2d(c, d, 4, stride=2, padding=2) for c, d in pairwise(channels)),
+            SpectralConv2d(channels[-1], 1, 1),
         )
 
     def forward(self, image: Tensor) -> Tensor:
@@ -29,12 +28,16 @@ class PatchDiscriminator(nn.Module):
 
 
 class TwoScaleDiscriminator(nn.Module):
-    """Scores of an image's patches at two scales; higher is more real (a critic: no sigmoid)."""
+    """Scores of an image's patches at two scales; higher is more real (a critic: no sigmoid).
 
-    def __init__(self):
+    Args:
+        width: channels after the first convolution; they double three times.
+    """
+
+    def __init__(self, width: int = 64):
         super().__init__()
-        self.D1 = PatchDiscriminator()
-        self.D2 = PatchDiscriminator()
+        self.D1 = PatchDiscriminator(width)
+        self.D2 = PatchDiscriminator(width)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Score images.

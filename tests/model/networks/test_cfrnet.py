@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from cfr.model.checkpoints import load_generator
 from cfr.model.networks.cfrnet import CFRNet
 from cfr.model.networks.spectral import fold_spectral_norm
 
@@ -87,3 +89,14 @@ def test_everything_that_is_called_learns():
     without = {name for name, parameter in network.named_parameters() if parameter.grad is None}
     assert {name.split(".")[1] for name in without} == {"embedding_r", "embedding_g"}
     assert all(not parameter.requires_grad for name, parameter in network.named_parameters() if name in without)
+
+
+@torch.inference_mode()
+def test_width_and_depth_come_from_the_file(stand_in, picture, tmp_path):
+    narrow = stand_in(CFRNet(width=8, residual_blocks=2))
+    state = {name: value.contiguous() for name, value in narrow.state_dict().items()}
+    save_file(state, tmp_path / "narrow.safetensors")
+    loaded = load_generator(tmp_path / "narrow.safetensors")
+    pictures = picture(2, 32).split(1)
+    for found, expected in zip(loaded(*pictures), narrow(*pictures), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
