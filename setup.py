@@ -5,6 +5,7 @@ from setuptools import setup
 PACKAGES = {
     "cfr.model": "model",
     "cfr.model.networks": "model/networks",
+    "cfr.model.paper": "model/paper",
     "cfr.transforms": "transforms",
     "cfr.pipeline": "pipeline",
 }
@@ -33,6 +34,7 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "paper": ["scipy>=1.11"],
         "pyrender": ["pyrender==0.1.45"],
         "test": [
             "hypothesis>=6",
@@ -42,6 +44,7 @@ setup(
             "pytest-timeout>=2",
             "pytest-xdist>=3",
             "ruff>=0.6",
+            "scipy>=1.11",
             "setuptools>=77",
             "trimesh>=4",
         ],

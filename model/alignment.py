@@ -43,13 +43,13 @@ def crop_affine(landmarks5: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: the points are not finite or coincide.
     """
-    centre, scale = _fit_standard_face(landmarks5)
+    centre, scale = fit_standard_face(landmarks5)
     zoom = TARGET_SCALE / scale
     shift = CROP_SIZE / 2 - zoom * centre
     return np.array([zoom, 0.0, shift[0], 0.0, zoom, shift[1]])
 
 
-def _fit_standard_face(landmarks5: np.ndarray) -> tuple[np.ndarray, float]:
+def fit_standard_face(landmarks5: np.ndarray) -> tuple[np.ndarray, float]:
     """Where the standard face's origin lies (2,) and how many px a decimetre has, by least squares."""
     points = np.asarray(landmarks5, dtype=np.float64)
     if points.shape != (5, 2) or not np.isfinite(points).all():
@@ -103,14 +103,14 @@ def context_crop(image: np.ndarray, affine: np.ndarray) -> np.ndarray:
     reach = 2 * max(1.0, 1 / a, 1 / e) + 1
     x0, y0 = int(np.floor(left - reach)), int(np.floor(top - reach))
     x1, y1 = int(np.ceil(right + reach)), int(np.ceil(bottom + reach))
-    region = _cut(image, x0, y0, x1, y1)
+    region = copy_region(image, x0, y0, x1, y1)
     box = (left - x0, top - y0, right - x0, bottom - y0)
     resampling = Image.Resampling.BICUBIC if min(a, e) > 1 else Image.Resampling.HAMMING
     resized = Image.fromarray(region).resize((CONTEXT_SIZE, CONTEXT_SIZE), resampling, box=box, reducing_gap=1.5)
     return np.asarray(resized)
 
 
-def _cut(image: np.ndarray, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+def copy_region(image: np.ndarray, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
     """Contiguous part [y0:y1, x0:x1] of a photo, black outside it."""
     height, width = image.shape[:2]
     inner = image[max(y0, 0) : max(min(y1, height), 0), max(x0, 0) : max(min(x1, width), 0)]
