@@ -6,11 +6,20 @@ import torch
 from torch import nn
 
 from cfr.model.networks.cfrnet import CFRNet
+from cfr.model.networks.coefficient_regressor import CoefficientRegressor
 from cfr.model.networks.discriminator import TwoScaleDiscriminator
+from cfr.model.networks.face_parsing import FaceParsing
+from cfr.model.networks.identity_encoder import IdentityEncoder
+from cfr.model.networks.perceptual import ResNet50Slices, VGG19Slices
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "CFRNet generator": CFRNet,
     "two-scale discriminator": TwoScaleDiscriminator,
+    "ResNet-50 coefficient regressor": CoefficientRegressor,
+    "BiSeNet face parsing network": FaceParsing,
+    "IR-SE-50 identity encoder": IdentityEncoder,
+    "VGG-19 for the perceptual loss": VGG19Slices,
+    "ResNet-50 for the perceptual loss": ResNet50Slices,
 }
 """Name for people -> class; each is built without arguments."""
 

@@ -5,28 +5,31 @@ import json
 
 import pytest
 
-from cfr.model.networks.catalogue import expected_shapes
-from cfr.model.networks.cfrnet import CFRNet
-from cfr.model.networks.discriminator import TwoScaleDiscriminator
+from cfr.model.networks.catalogue import NETWORKS, expected_shapes
 
-# Network, its name in the list of the published states, sha256 of its names and shapes.
-STATES = [
-    (CFRNet, "CFRNet", "f712b2b5b55bc8d945d9594245fb03765b8754c03b95124d89cfe53d855d9cb4"),
-    (
-        TwoScaleDiscriminator,
+# Network -> its name in the list of the published states, sha256 of its names and shapes.
+PUBLISHED = {
+    "CFRNet": ("CFRNet", "f712b2b5b55bc8d945d9594245fb03765b8754c03b95124d89cfe53d855d9cb4"),
+    "TwoScaleDiscriminator": (
         "TwoScaleDiscriminator",
         "17a5a369f81d1bae39a14a4c8ea66ea84530de15be66ecba3c121a67e3176b64",
     ),
-]
+    "CoefficientRegressor": ("ResNet50Regressor", "d3834c044fa42bf42c88f5c83c231b2733a4e6e80c392ea4e861f3cadbb2fdd0"),
+    "FaceParsing": ("BiSeNet19", "089c1094f2e7062f7cc04d87ff7f3ce5e83201634975bdb58bd74ea684852f35"),
+    "IdentityEncoder": ("IR_SE_50_112", "b0af237e50fcbd3695cab906344e888f175c07643136c292649a58fb985fcfef"),
+    "VGG19Slices": ("VGG19Slices", "4b02b9919672526fbabc2c6d48a51be84f2105181086d83501464b51c9af7985"),
+    "ResNet50Slices": ("ResNet50Slices", "6049f2f60cc8b231cafb16b59f97c7775f697a48462e638644e4ce722a7e8e46"),
+}
+every_network = pytest.mark.parametrize("network", NETWORKS.values(), ids=lambda network: network.__name__)
 
 
-@pytest.mark.parametrize("network, name, digest", STATES, ids=lambda value: value if isinstance(value, str) else "")
-def test_state_is_the_published_one(network, name, digest):
-    lines = sorted(f"{key} {list(shape)}" for key, shape in expected_shapes(network).items())
-    assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == digest
+@every_network
+def test_state_is_the_published_one(network):
+    lines = sorted(f"{name} {list(shape)}" for name, shape in expected_shapes(network).items())
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == PUBLISHED[network.__name__][1]
 
 
-@pytest.mark.parametrize("network, name, digest", STATES, ids=lambda value: value if isinstance(value, str) else "")
-def test_state_is_the_listed_one(network, name, digest, shared_dir):
-    published = json.loads((shared_dir / "fixtures" / "state_dicts.json").read_text())[name]
-    assert {key: list(shape) for key, shape in expected_shapes(network).items()} == published
+@every_network
+def test_state_is_the_listed_one(network, shared_dir):
+    listed = json.loads((shared_dir / "fixtures" / "state_dicts.json").read_text())[PUBLISHED[network.__name__][0]]
+    assert {name: list(shape) for name, shape in expected_shapes(network).items()} == listed
