@@ -6,6 +6,7 @@ PACKAGES = {
     "cfr.model": "model",
     "cfr.model.networks": "model/networks",
     "cfr.model.paper": "model/paper",
+    "cfr.model.frontalization": "model/frontalization",
     "cfr.transforms": "transforms",
     "cfr.pipeline": "pipeline",
 }

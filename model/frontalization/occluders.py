@@ -1,0 +1,64 @@
+"""Which part of an occluder mask a frontal picture is freed of, and which belongs to the person or is a false alarm."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cfr.model.face_model import MorphableModel
+from cfr.model.frontalization.views import View
+from cfr.model.morphology import dilate, erode
+from cfr.model.rasterize import interpolate
+
+# Hair over them belongs to the person.
+_KEPT_REGIONS = ("ears", "neck", "scalp", "border")
+# Heights on the mean face, decimetres: above the first hair and headgear come in from the second.
+_FOREHEAD, _HAIRLINE = 0.50, 0.80
+# Side in pixels of the squares that a part of the mask must hold somewhere: brows, lips and shadows are flatter.
+_SOLID = 17
+# Growth per step, on a grid of half the size, and steps of regaining a part from its core.
+_STEP, _STEPS = 9, 8
+
+
+class RemovableOccluders:
+    """Knows the face model's regions.
+
+    Args:
+        model: that was fitted.
+    """
+
+    def __init__(self, model: MorphableModel):
+        names = [model.region_names.index(name) for name in _KEPT_REGIONS if name in model.region_names]
+        height = model.mean_shape[:, 1]
+        kept = torch.isin(model.region, torch.tensor(names, device=height.device))
+        labels = torch.stack([~kept, (height > _FOREHEAD) | kept, (height > _HAIRLINE) | kept], dim=-1)
+        self._labels = labels.float()
+        self._triangles = model.triangles
+
+    def select(self, occluder: Tensor, source: View) -> Tensor:
+        """What is to be removed.
+
+        Hair, hats and hoods that come in from above or the side over the forehead stay, and so do parts that are
+        nowhere solid.
+
+        Args:
+            occluder: (B,h,h) bool, the middle of the frame.
+            source: the photo's view.
+
+        Returns:
+            (B,S,S) bool, the frame of `source`, a little wider than the mask.
+        """
+        margin = (source.gbuffer.depth.shape[-1] - occluder.shape[-1]) // 2
+        mask = F.pad(occluder, (margin,) * 4)
+        labels = interpolate(source.gbuffer, self._labels.expand(len(mask), -1, -1), self._triangles) > 0.5
+        face, forehead, hairline = labels.unbind(1)
+        hair = _regained(mask & hairline, mask & forehead)
+        candidate = mask & face & ~hair
+        return dilate(_regained(erode(candidate, _SOLID), candidate), 5)
+
+
+def _regained(core: Tensor, mask: Tensor) -> Tensor:
+    """The parts of a mask that hold something of the core (geodesic dilation), both (B,H,W) bool, H and W even."""
+    core, half = (F.max_pool2d(each[:, None].float(), 2)[:, 0] for each in (core & mask, mask))
+    for _ in range(_STEPS):
+        core = dilate(core, _STEP) * half
+    return (core[:, None].repeat_interleave(2, -1).repeat_interleave(2, -2)[:, 0] > 0) & mask
