@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cfr.pipeline import launch
+from cfr.pipeline.graph import GraphOptions
 from cfr.pipeline.manifests import Layout, Manifest, read_done
-from cfr.pipeline.pairs import GraphOptions, build_graph
+from cfr.pipeline.pairs import build_graph
 from cfr.pipeline.schemas import serialize
 from cfr.pipeline.stats import total
 from cfr.pipeline.work_units import find_inputs, pack_units, plan_units, read_footer
@@ -32,7 +33,7 @@ from cfr.transforms.models import DefaultModels
 from cfr.transforms.read_images import ReadImages
 from cfr.transforms.stage import PairSettings, StageContext
 from cfr.transforms.transfer_occlusion import TransferOcclusion
-from cfr.transforms.write_shard import WriteShard
+from cfr.transforms.write_pairs import WritePairs
 
 BUNDLED = Path(__file__).resolve().parent.parent / "model" / "data" / "photos"
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
@@ -123,7 +124,7 @@ def run_stages(shard: Path, output: Path) -> float:
     stages = [stage(context) for stage in (AlignFaces, FitFaces, TransferOcclusion, DoubleRotate)]
     for stage in stages:
         stage.setup()
-    reader, writer = ReadImages(context), WriteShard(context)
+    reader, writer = ReadImages(context), WritePairs(context)
     seconds = 0.0
     for unit in _units(shard):
         (batch,) = reader.process(unit)

@@ -175,6 +175,11 @@ class SwapBatch:
         """The unit."""
         return self.fits.record
 
+    @property
+    def faces(self) -> FaceBatch:
+        """The aligned faces that it was made of."""
+        return self.fits.faces
+
     def __len__(self) -> int:
         return len(self.fits)
 
@@ -206,6 +211,11 @@ class PairBatch:
     def record(self) -> UnitRecord:
         """The unit."""
         return self.swaps.record
+
+    @property
+    def faces(self) -> FaceBatch:
+        """The aligned faces that it was made of."""
+        return self.swaps.fits.faces
 
     def __len__(self) -> int:
         return len(self.face)

@@ -5,6 +5,7 @@ record, the others go on. Every item keeps its slot of the mini-batch, and slots
 that the survivors' results have the same bits as if nothing had happened.
 """
 
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from cfr.pipeline.manifests import Layout
 from cfr.transforms.batches import FailureRecord, UnitRecord, with_record
 from cfr.transforms.models import DefaultModels
 
-STAGES = ("align_faces", "fit_faces", "transfer_occlusion", "double_rotate", "write_shard")
+PAIR_STAGES = ("align_faces", "fit_faces", "transfer_occlusion", "double_rotate", "write_shard")
 CRASHED = "worker_crashed"
 _CRASHED_MESSAGE = (
     "the worker process died on it three times (out of memory, or a crash in a library); "
@@ -29,28 +30,46 @@ _CRASHED_MESSAGE = (
 
 
 @dataclass(frozen=True)
-class PairSettings:
-    """Parameters of the pairs job that the stages read; see `cfr pairs --help`.
+class JobSettings:
+    """Parameters that the stages of every job read; see `cfr pairs --help`.
 
     Attributes:
         faces: "best", "largest" or "all".
-        views_per_face: random views per face.
-        seed: of the random views.
-        encoding: of the three pictures: "png", "webp" or "jpeg".
+        encoding: of the pictures: "png", "webp" or "jpeg".
         id_column, image_column, keep_columns: of the input.
         pictures: picture columns to write.
         metadata: of the shards' schema, {key: text}.
     """
 
     faces: str = "best"
-    views_per_face: int = 1
-    seed: int = 0
     encoding: str = "png"
     id_column: str = "image_id"
     image_column: str = "image"
     keep_columns: tuple[str, ...] = ()
-    pictures: tuple[str, ...] = ("target", "rotated", "guidance", "occlusion_mask", "occluder_mask", "face_mask")
+    pictures: tuple[str, ...] = ()
     metadata: tuple[tuple[str, str], ...] = ()
+
+    def affecting_output(self) -> dict[str, Any]:
+        """The parameters that decide what is written, JSON values by name."""
+        return {name: value for name, value in vars(self).items() if name != "metadata"}
+
+    def with_metadata(self, metadata: dict[str, str]) -> "JobSettings":
+        """The same with metadata for the schema."""
+        return dataclasses.replace(self, metadata=tuple(metadata.items()))
+
+
+@dataclass(frozen=True)
+class PairSettings(JobSettings):
+    """Parameters of the pairs job.
+
+    Attributes:
+        views_per_face: random views per face.
+        seed: of the random views.
+    """
+
+    pictures: tuple[str, ...] = ("target", "rotated", "guidance", "occlusion_mask", "occluder_mask", "face_mask")
+    views_per_face: int = 1
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,13 +82,15 @@ class StageContext:
         settings: parameters.
         models: loads the models.
         replay: bundles are replayed on purpose: do a unit again even if it is done.
+        stages: labels of the job's stages, in order.
     """
 
     layout: Layout
     job_hash: str
-    settings: PairSettings
+    settings: JobSettings
     models: DefaultModels
     replay: bool = False
+    stages: tuple[str, ...] = PAIR_STAGES
 
 
 class UnitError(Exception):
@@ -147,7 +168,8 @@ class Stage(beam.DoFn):
 
     def report(self, record: UnitRecord, done: int, total: int) -> None:
         """Heartbeat: `done` of `total` items of this stage."""
-        share = (STAGES.index(self.label) + done / max(total, 1)) / len(STAGES)
+        stages = self.context.stages
+        share = (stages.index(self.label) + done / max(total, 1)) / len(stages)
         progress.reporter(self.context.layout).stage_progress(self.label, record.unit, share)
 
     def failure(self, image_id: str, face_index: int, problem: Rejection | Exception) -> FailureRecord:

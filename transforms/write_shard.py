@@ -1,20 +1,19 @@
-"""Encodes a unit's pairs, commits the shard with its failures and manifest, and checks that no row is lost."""
+"""Commits a unit's shard with its failures and manifest, and checks that no row is lost; jobs say what is in it."""
 
 import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from apache_beam.metrics import Metrics
 
-from cfr.model.alignment import CROP_IN_CONTEXT
-from cfr.model.images import encode_image
 from cfr.pipeline import progress
 from cfr.pipeline.commit import commit_unit
 from cfr.pipeline.manifests import Manifest
-from cfr.pipeline.schemas import IMAGE, MASKS, pair_schema, serialize, serialize_failures
-from cfr.transforms.batches import FailureRecord, PairBatch
+from cfr.pipeline.schemas import IMAGE, serialize, serialize_failures
+from cfr.transforms.batches import FailureRecord, FitBatch
 from cfr.transforms.stage import Stage, give_up_unit
 
 _ATTEMPTS = 3
@@ -22,11 +21,23 @@ _PAUSE_SECONDS = 1.0
 
 
 class WriteShard(Stage):
-    """PairBatch -> one manifest row per unit: {"unit_id", "rows", "rows_failed", "outputs"}."""
+    """A batch of outputs -> one manifest row per unit: {"unit_id", "rows", "rows_failed", "outputs"}."""
 
     label = "write_shard"
 
-    def process(self, batch: PairBatch) -> Iterator[dict[str, Any]]:
+    def encode(self, batch: Any, item: int) -> dict[str, bytes]:
+        """{column: encoded picture} of one output; exceptions are this output's failure."""
+        raise NotImplementedError
+
+    def numbers(self, batch: Any, written: list[int]) -> dict[str, Any]:
+        """{column: values} of all columns but the pictures and kept ones, for the outputs that are written."""
+        raise NotImplementedError
+
+    def schema(self, kept: pa.Schema) -> pa.Schema:
+        """Of the shard; kept: columns to carry along."""
+        raise NotImplementedError
+
+    def process(self, batch: Any) -> Iterator[dict[str, Any]]:
         """One unit."""
         started = time.perf_counter()
         record, context = batch.record, self.context
@@ -52,77 +63,49 @@ class WriteShard(Stage):
         names = ("unit_id", "rows", "rows_failed", "outputs")
         yield {name: getattr(manifest, name) for name in names}
 
-    def _table(self, batch: PairBatch) -> tuple[pa.Table, list[FailureRecord]]:
-        """The shard's rows; a pair whose pictures cannot be encoded becomes a failure."""
-        settings = self.context.settings
-        faces = batch.swaps.fits.faces
+    def _table(self, batch: Any) -> tuple[pa.Table, list[FailureRecord]]:
+        """The shard's rows; an output whose pictures cannot be encoded becomes a failure."""
+        settings, faces = self.context.settings, batch.faces
         images: dict[str, list[dict[str, Any]]] = {name: [] for name in settings.pictures}
         written: list[int] = []
         failures: list[FailureRecord] = []
-        for pair in range(len(batch)):
-            face = batch.face[pair]
+        for item in range(len(batch)):
+            face = batch.face[item]
             try:
-                encoded = self._encode(batch, pair)
+                encoded = self.encode(batch, item)
             except Exception as error:
                 failures.append(self.failure(faces.image_id(face), int(faces.face_index[face]), error))
                 continue
-            written.append(pair)
+            written.append(item)
             for name, data in encoded.items():
                 images[name].append({"bytes": data, "path": None})
-            self.report(batch.record, pair + 1, len(batch))
+            self.report(batch.record, item + 1, len(batch))
         kept = batch.record.kept
-        schema = pair_schema(
-            settings.pictures, kept.schema if kept is not None else pa.schema([]), dict(settings.metadata)
-        )
-        columns = _numbers(batch, written)
+        schema = self.schema(kept.schema if kept is not None else pa.schema([]))
+        columns = self.numbers(batch, written)
         columns.update({name: pa.array(values, IMAGE) for name, values in images.items()})
         if kept is not None:
             carried = kept.take(pa.array(faces.row[batch.face[written]], pa.int64()))
             columns.update({name: carried.column(name) for name in carried.column_names})
         return pa.table([columns[name] for name in schema.names], schema=schema), failures
 
-    def _encode(self, batch: PairBatch, pair: int) -> dict[str, bytes]:
-        """{column: encoded picture} of one pair."""
-        face = batch.face[pair]
-        swaps = batch.swaps
-        pictures = {
-            "target": swaps.fits.faces.context[face][CROP_IN_CONTEXT, CROP_IN_CONTEXT],
-            "rotated": batch.rotated[pair],
-            "guidance": swaps.guidance[face],
-            "occlusion_mask": batch.occlusion_mask[pair],
-            "occluder_mask": swaps.occluder_mask[face],
-            "face_mask": swaps.fits.face_mask[face],
-        }
-        encoding = self.context.settings.encoding
-        return {
-            name: encode_image(pictures[name], "png" if name in MASKS else encoding)
-            for name in self.context.settings.pictures
-        }
 
+def face_numbers(fits: FitBatch, face: np.ndarray) -> dict[str, Any]:
+    """{column: values} of what every job's shards say of a face: where it is and how it was fitted.
 
-def _numbers(batch: PairBatch, written: list[int]) -> dict[str, Any]:
-    """All columns but the pictures."""
-    swaps, fits = batch.swaps, batch.swaps.fits
+    Args:
+        fits: the unit's fitted faces.
+        face: (m,) int64, which of them, one per row of the shard.
+    """
     faces = fits.faces
-    face = batch.face[written]
-    view_index = batch.view_index[written]
-    image_ids = [faces.image_id(item) for item in face]
-    keys = zip(image_ids, faces.face_index[face], view_index, strict=True)
     columns: dict[str, Any] = {
-        "pair_id": [f"{image_id}#{face_index}.{view}" for image_id, face_index, view in keys],
-        "image_id": image_ids,
+        "image_id": [faces.image_id(item) for item in face],
         "face_index": faces.face_index[face],
-        "view_index": view_index,
         "detection_score": faces.detection_score[face],
         "fit_error": fits.fit_error[face],
-        "occluded_fraction": swaps.occluded_fraction[face],
-        "visible_fraction": batch.visible_fraction[written],
-        "sharpness": swaps.sharpness[face],
-        "quality": batch.quality[written],
     }
     for axis, name in enumerate(("yaw", "pitch", "roll")):
         columns[name] = fits.pose[face][:, axis]
-        columns[f"view_{name}"] = batch.view[written][:, axis]
     lists = {
         "coefficients": fits.coefficients[face],
         "crop": faces.crop[face].astype("float32"),
@@ -134,7 +117,7 @@ def _numbers(batch: PairBatch, written: list[int]) -> dict[str, Any]:
 
 
 def _manifest(
-    batch: PairBatch, table: pa.Table, failures: list[FailureRecord], job_hash: str, seconds: dict[str, float]
+    batch: Any, table: pa.Table, failures: list[FailureRecord], job_hash: str, seconds: dict[str, float]
 ) -> Manifest:
     """The unit's manifest before it is committed.
 
@@ -142,7 +125,7 @@ def _manifest(
         RuntimeError: a row has neither an output nor a failure: a bug.
     """
     record = batch.record
-    with_output = set(batch.swaps.fits.faces.row[batch.face].tolist())
+    with_output = set(batch.faces.row[batch.face].tolist())
     with_output = {record.image_ids[row] for row in with_output} & set(table.column("image_id").to_pylist())
     whole_rows = [failure for failure in failures if failure.face_index < 0]
     by_face = [failure for failure in failures if failure.face_index >= 0]

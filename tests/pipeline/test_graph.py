@@ -5,8 +5,9 @@ import pytest
 from apache_beam.transforms import environments
 from stand_in_models import StandInModels
 
+from cfr.pipeline.graph import GraphOptions
 from cfr.pipeline.manifests import Layout
-from cfr.pipeline.pairs import GraphOptions, build_graph
+from cfr.pipeline.pairs import build_graph
 from cfr.transforms.stage import PairSettings, StageContext
 
 STAGES = ["ReadImages", "AlignFaces", "FitFaces", "TransferOcclusion", "DoubleRotate", "WriteShard"]
