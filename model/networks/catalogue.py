@@ -11,6 +11,7 @@ from cfr.model.networks.discriminator import TwoScaleDiscriminator
 from cfr.model.networks.face_parsing import FaceParsing
 from cfr.model.networks.identity_encoder import IdentityEncoder
 from cfr.model.networks.perceptual import ResNet50Slices, VGG19Slices
+from cfr.model.retinaface import RetinaFace
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "CFRNet generator": CFRNet,
@@ -18,6 +19,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "ResNet-50 coefficient regressor": CoefficientRegressor,
     "BiSeNet face parsing network": FaceParsing,
     "IR-SE-50 identity encoder": IdentityEncoder,
+    "RetinaFace detector (ResNet-50)": RetinaFace,
     "VGG-19 for the perceptual loss": VGG19Slices,
     "ResNet-50 for the perceptual loss": ResNet50Slices,
 }
