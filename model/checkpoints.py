@@ -102,8 +102,7 @@ def load_checkpoint(path: str | PathLike, network: Network) -> Network:
     state = min(candidates, key=lambda candidate: len(compare(shapes_of(candidate), expected)))
     difference = compare(shapes_of(state), expected)
     if difference:
-        lookalike = closest(states) or "the file looks like no network that is known here"
-        raise CheckpointError(f"{path} does not fit {type(network).__name__}: {difference.first()}; {lookalike}")
+        raise CheckpointError(f"{path} does not fit {type(network).__name__}: {difference.first()}; {_told(states)}")
     network.load_state_dict(state, strict=False)  # compare() was strict about all but the optional counters
     return network
 
@@ -144,26 +143,26 @@ class Lookalike:
 
     Attributes:
         name: the network's name in the catalogue.
-        place: where in the file the state is ("" at the top).
+        sizes: where it has any: arguments of its class that the state asks for.
         difference: what keeps it from fitting; its length is 0 if it fits.
     """
 
     name: str
-    place: str
+    sizes: dict[str, int]
     difference: Difference
 
     def __str__(self) -> str:
-        share = f"{self.difference.fitting} of {self.difference.expected} names"
-        return f"the file looks like a {self.name} ({share})"
+        sizes = "".join(f", {name.replace('_', ' ')} {size}" for name, size in self.sizes.items())
+        return f"{self.name}{sizes} ({self.difference.fitting} of {self.difference.expected} names fit)"
 
 
-def closest(states: Mapping[str, dict[str, Tensor]]) -> Lookalike | None:
-    """The network of the catalogue that one of the states (see `read_states`) fits best; None if none comes near."""
-    found = [
-        Lookalike(name, place, compare(shapes_of(adapted(state, network)), expected_shapes(network)))
-        for place, state in states.items()
-        for name, network in NETWORKS.items()
-    ]
+def recognise(state: dict[str, Tensor]) -> Lookalike | None:
+    """The network of the catalogue that a state fits best; None if it comes near none of them."""
+    found = []
+    for name, network in NETWORKS.items():
+        own = adapted(state, network)
+        sizes = network.sizes_of(own) if hasattr(network, "sizes_of") else {}
+        found.append(Lookalike(name, sizes, compare(shapes_of(own), expected_shapes(network, **sizes))))
     best = max(found, key=lambda lookalike: lookalike.difference.fitting / lookalike.difference.expected)
     return best if best.difference.fitting >= _LEAST_SHARE * best.difference.expected else None
 
@@ -189,6 +188,13 @@ def adapted(state: dict[str, Tensor], network: nn.Module | type[nn.Module]) -> d
     """The state under the network's own names, for networks whose weights are published under others, too."""
     rename = getattr(network, "rename_published", None)
     return rename(state) if rename else state
+
+
+def _told(states: Mapping[str, dict[str, Tensor]]) -> str:
+    lookalikes = [str(lookalike) for state in states.values() if (lookalike := recognise(state))]
+    if lookalikes:
+        return f"the file looks like: {'; '.join(lookalikes)}"
+    return "the file looks like no network that is known here"
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -217,7 +223,7 @@ def _read_torch(path: Path) -> object:
     except pickle.UnpicklingError as error:
         raise CheckpointError(_REFUSED.format(path=path)) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].partition(". ")[0]
         raise CheckpointError(f"{path} is no checkpoint of torch, or damaged: {reason}") from error
 
 

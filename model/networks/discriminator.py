@@ -1,5 +1,6 @@
 """The paper's critic: the same patch network at full and at half resolution."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -38,6 +39,12 @@ class TwoScaleDiscriminator(nn.Module):
         super().__init__()
         self.D1 = PatchDiscriminator(width)
         self.D2 = PatchDiscriminator(width)
+
+    @staticmethod
+    def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
+        """`width` of the network that a state belongs to; nothing where it does not tell."""
+        first = state.get("D1.net.0.conv2d.bias")
+        return {"width": len(first)} if first is not None and first.dim() == 1 and len(first) else {}
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Score images.

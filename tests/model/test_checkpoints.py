@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from cfr.model.checkpoints import CheckpointError, closest, load_checkpoint, read_states
+from cfr.model.checkpoints import CheckpointError, load_checkpoint, read_states, recognise
 from cfr.model.networks.discriminator import TwoScaleDiscriminator
 
 
@@ -101,13 +101,13 @@ def test_a_difference_is_named(tmp_path, state, change, told):
 
 
 def test_the_network_that_the_file_is_for_is_named(discriminator_file):
-    with pytest.raises(CheckpointError, match=r"'0\.weight' is missing; the file looks like a two-scale discriminator"):
+    with pytest.raises(CheckpointError, match=r"'0\.weight' is missing; the file looks like: two-scale discriminator"):
         load_checkpoint(discriminator_file, small_network())
 
 
 def test_an_unknown_network_is_said_to_be_unknown(tmp_path, state):
     torch.save(state, tmp_path / "other.pth")
-    assert closest(read_states(tmp_path / "other.pth")) is None
+    assert recognise(read_states(tmp_path / "other.pth")[""]) is None
     with pytest.raises(CheckpointError, match="no network that is known here"):
         load_checkpoint(tmp_path / "other.pth", TwoScaleDiscriminator())
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from cfr.model.checkpoints import CheckpointError, closest, load_checkpoint, read_states
+from cfr.model.checkpoints import CheckpointError, load_checkpoint, read_states, recognise
 from cfr.model.networks.coefficient_regressor import CoefficientRegressor
 from cfr.model.networks.perceptual import ResNet50Slices, VGG19Slices
 from cfr.model.networks.residual import Bottleneck, ResidualNetwork
@@ -56,6 +56,6 @@ def test_torchvisions_resnet50_is_taken(stand_in, tmp_path, picture):
 
 def test_the_regressor_is_no_perceptual_network(stand_in, tmp_path):
     torch.save(CoefficientRegressor().state_dict(), tmp_path / "regressor.pth")
-    with pytest.raises(CheckpointError, match="looks like a ResNet-50 coefficient regressor"):
+    with pytest.raises(CheckpointError, match="looks like: ResNet-50 coefficient regressor"):
         load_checkpoint(tmp_path / "regressor.pth", ResNet50Slices())
-    assert closest(read_states(tmp_path / "regressor.pth")).name == "ResNet-50 coefficient regressor"
+    assert recognise(read_states(tmp_path / "regressor.pth")[""]).name == "ResNet-50 coefficient regressor"
