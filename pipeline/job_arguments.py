@@ -124,9 +124,7 @@ def run_job(this: Job, args: argparse.Namespace, beam_arguments: list[str], mode
     )
 
 
-def _identity(
-    this: Job, settings: JobSettings, kept: pa.Schema, unit_rows: int, models: DefaultModels
-) -> JobIdentity:
+def _identity(this: Job, settings: JobSettings, kept: pa.Schema, unit_rows: int, models: DefaultModels) -> JobIdentity:
     parameters = {name: value for name, value in settings.affecting_output().items() if name != "keep_columns"}
     digests = {model["part"]: model["digest"] for model in models.active()}
     kept_types = {field.name: str(field.type) for field in kept}

@@ -1,4 +1,4 @@
-"""The composite: a face turned to a wanted pose from one photo and its fit, without a trained generator.
+"""The composite: a face at a wanted pose from one photo and its fit, without a trained generator.
 
 Where the photo shows the point, its own texture; where it shows only the mirrored point, that one's; where it shows
 neither, the fitted model's colours. The parts are matched in colour and light and blended band by band.
@@ -9,17 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cfr.model.coefficients import Coefficients
-from cfr.model.face_model import MorphableModel
-from cfr.model.frontalization.occluders import RemovableOccluders
 from cfr.model.frontalization.pyramids import blend_bands, distance, smooth_ratio
-from cfr.model.frontalization.surroundings import complete_surroundings
-from cfr.model.frontalization.templates import Template
+from cfr.model.frontalization.scene import Scene
 from cfr.model.frontalization.texture import Texture, take_texture
-from cfr.model.frontalization.views import View, mirrored, photo_view, wanted_view
-from cfr.model.lighting import shade
-from cfr.model.morphology import erode
-from cfr.model.rasterize import interpolate
+from cfr.model.frontalization.views import View
 
 # Added to colours before ratios are taken: dark pixels are noise.
 _DARK = 0.04
@@ -35,89 +28,33 @@ _MIRROR_ADVANTAGE = 0.55
 
 
 @dataclass(frozen=True)
-class Frontalized:
-    """Faces at a wanted pose.
+class PaintedFaces:
+    """The mesh's part of the wanted view.
 
     Attributes:
-        picture: (B,3,S,S) float32 RGB 0..1.
-        synthesised: (B,S,S) bool, pixels that the photo does not show at this point of the face.
-        face: (B,S,S) bool, the mesh.
-        own_fraction, mirrored_fraction: (B,) share of the mesh with the photo's own and with mirrored texture.
+        colour: (B,3,S,S) float32 RGB 0..1; means nothing outside the mesh.
+        own, mirrored: (B,S,S) bool, pixels that come from the photo, and from the other side of the face in it.
     """
 
-    picture: Tensor
-    synthesised: Tensor
-    face: Tensor
-    own_fraction: Tensor
-    mirrored_fraction: Tensor
+    colour: Tensor
+    own: Tensor
+    mirrored: Tensor
 
 
-class CompositeFrontalizer:
-    """Turns faces with the default face model; one per process.
+class CompositePainter:
+    """Paints without a network, in any frame."""
 
-    Args:
-        device: of the model and of the results.
-    """
+    frame = None
 
-    def __init__(self, device: str = "cpu"):
-        self.device = torch.device(device)
-        self.model = MorphableModel.load_default(device)
-        self.occluders = RemovableOccluders(self.model)
-
-    @torch.inference_mode()
-    def frontalize(
-        self,
-        photo: Tensor,
-        inside: Tensor,
-        occluder: Tensor,
-        coefficients: Tensor,
-        pose: Tensor,
-        template: Template,
-        size: int,
-    ) -> Frontalized:
-        """Turn a mini-batch.
-
-        Args:
-            photo: (B,3,320,320) float32 RGB 0..1, the crop with its margin (or finer by a whole factor).
-            inside: (B,320,320) bool, what lies inside the photo.
-            occluder: (B,224,224) bool, what covers the face in the crop.
-            coefficients: (B,C) float32.
-            pose: (B,3) yaw, pitch, roll of the wanted view, degrees.
-            template, size: framing of the result.
-        """
-        model = self.model
-        fitted = Coefficients.split(coefficients, model.sizes)
-        vertices = model.shape(fitted.identity, fitted.expression)
-        normals = model.vertex_normals(vertices)
-        source = photo_view(model, vertices, normals, fitted)
-        target = wanted_view(model, vertices, normals, pose, template, size)
-        flipped = mirrored(source, model.mirror)
-
-        cover = self.occluders.select(occluder, source)
-        usable = (erode(inside, 3) & ~cover)[:, None].float()
-        trusted = usable * silhouette_trust(source, fitted.pose)
-        own = take_texture(photo, trusted, source, target, model.triangles)
-        other = take_texture(photo.flip(-1), trusted.flip(-1), flipped, target, model.triangles)
-        # Light that stays with the face, as the texture's does.
-        colour = model.albedo(fitted.albedo) * shade(source.mesh.normals, fitted.light)
-        guidance = interpolate(target.gbuffer, colour.clamp(0, 1), model.triangles)
-
-        covered = target.gbuffer.covered
+    def paint(self, scene: Scene) -> PaintedFaces:
+        """Paint the mesh of the wanted view."""
+        trusted = scene.usable * silhouette_trust(scene.source, scene.pose)
+        own = take_texture(scene.photo, trusted, scene.source, scene.target, scene.triangles)
+        other = take_texture(scene.photo.flip(-1), trusted.flip(-1), scene.flipped, scene.target, scene.triangles)
         take_own = (own.trust > _LEAST_TRUST) & (own.trust > _MIRROR_ADVANTAGE * other.trust)
         take_other = (other.trust > _LEAST_TRUST) & ~take_own
-        face = layered(guidance, own, other, take_own, take_other)
-        around = complete_surroundings(photo, usable, face, source, flipped, target)
-        inner = erode(covered, 5)[:, None].float()
-        filled = torch.where(covered[:, None], face, around.colour)
-        picture = blend_bands(around.colour, filled, inner, levels=3).clamp(0, 1)
-        area = covered.flatten(1).sum(1).clamp(min=1)
-        return Frontalized(
-            picture,
-            torch.where(covered, ~take_own[:, 0], ~around.own),
-            covered,
-            take_own.flatten(1).sum(1) / area,
-            take_other.flatten(1).sum(1) / area,
-        )
+        colour = layered(scene.guidance, own, other, take_own, take_other)
+        return PaintedFaces(colour, take_own[:, 0], take_other[:, 0])
 
 
 def silhouette_trust(source: View, pose: Tensor) -> Tensor:

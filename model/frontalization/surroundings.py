@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfr.model.frontalization.pyramids import distance, push_pull
+from cfr.model.frontalization.scene import Scene
 from cfr.model.frontalization.views import View
 from cfr.model.morphology import dilate, erode
 from cfr.model.rasterize import sample_image
@@ -39,17 +40,14 @@ class Surroundings:
     own: Tensor
 
 
-def complete_surroundings(
-    photo: Tensor, usable: Tensor, face: Tensor, source: View, flipped: View, target: View
-) -> Surroundings:
+def complete_surroundings(scene: Scene, face: Tensor) -> Surroundings:
     """Surroundings of the wanted view.
 
     Args:
-        photo: (B,3,S,S) float32 RGB 0..1, frame of `source` or finer.
-        usable: (B,1,h,h) float32 0..1, frame of `source`: inside the photo, and nothing that should go.
-        face: (B,3,H,W) float32, the finished face of the wanted view; its rim colours what nothing else does.
-        source, flipped, target: the photo's view, its mirror image, the wanted view.
+        scene: the faces and their photos.
+        face: (B,3,S,S) float32, the painted mesh of the wanted view; its rim colours what nothing else does.
     """
+    photo, usable, source, target = scene.photo, scene.usable, scene.source, scene.target
     covered = target.gbuffer.covered
     depth, away = _receding_depth(target)
     batch, height, width = depth.shape
@@ -57,7 +55,7 @@ def complete_surroundings(
     pixels = torch.stack(torch.meshgrid(column, column, indexing="xy"), -1).expand(batch, -1, -1, -1)
     points = target.to_model(pixels.reshape(batch, -1, 2), depth.flatten(1))
     own_place, own_known = _shown(points, source, usable, (height, width))
-    other_place, other_known = _shown(points, flipped, usable.flip(-1), (height, width))
+    other_place, other_known = _shown(points, scene.flipped, usable.flip(-1), (height, width))
     scale = photo.shape[-1] / source.gbuffer.depth.shape[-1]
     own = sample_image(photo, own_place * scale)
     other = sample_image(photo.flip(-1), other_place * scale)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfr.model.alignment import CROP_SIZE, crop_affine
+from cfr.model.alignment import CROP_SIZE, apply_affine, crop_affine
 
 # The five points that ArcFace (InsightFace) aligns a 112-pixel crop to, for pixel centres at whole numbers.
 _ARCFACE_POINTS = np.array(
@@ -23,10 +23,12 @@ class Template:
     Attributes:
         name: as on the command line.
         size: side in pixels that it is defined for.
+        zoom: its pixels per pixel of the aligned crop, for a usual face.
     """
 
     name: str
     size: int
+    zoom: float
 
     def affine(self, landmarks5: np.ndarray, size: int) -> np.ndarray:
         """Where points of the picture land in the result: (6,) float64 [a, b, c, d, e, f], see `cfr.model.alignment`.
@@ -41,8 +43,12 @@ class Template:
         affine = crop_affine(landmarks5) if self.name == "crop224" else _similarity(landmarks5, _ARCFACE_POINTS + 0.5)
         return affine * (size / self.size)
 
+    def moved(self, landmarks5: np.ndarray, size: int) -> np.ndarray:
+        """Where the five points (B,5,2) px of faces land in their results, (B,5,2) float64."""
+        return np.stack([apply_affine(points, self.affine(points, size)) for points in landmarks5])
 
-TEMPLATES = {"crop224": Template("crop224", CROP_SIZE), "arcface112": Template("arcface112", 112)}
+
+TEMPLATES = {"crop224": Template("crop224", CROP_SIZE, 1.0), "arcface112": Template("arcface112", 112, 0.56)}
 
 
 def _similarity(points: np.ndarray, wanted: np.ndarray) -> np.ndarray:

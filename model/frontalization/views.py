@@ -24,6 +24,7 @@ class View:
         gbuffer: of the frame.
         rotation: (B,3,3), translation: (B,3) decimetres, model space -> camera space.
         affine: (B,6) float32, px of the camera's crop -> px of the frame.
+        landmarks5: (B,5,2) float32 px of the frame: eyes, nose tip, mouth corners of the mesh.
     """
 
     mesh: PosedMesh
@@ -31,6 +32,7 @@ class View:
     rotation: Tensor
     translation: Tensor
     affine: Tensor
+    landmarks5: Tensor
 
     def to_frame(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Where points in model space (B,N,3) dm appear: px of the frame (B,N,2), depth (B,N) dm."""
@@ -69,18 +71,22 @@ def wanted_view(
     pivot = (model.mean_shape.amax(0) + model.mean_shape.amin(0)) / 2
     translation = pivot - rotation_matrix(pose) @ pivot
     mesh = pose_mesh(vertices, normals, pose, translation)
-    corners = model.surface_points(mesh.vertices, model.ibug68_triangles, model.ibug68_barycentric)
-    points = five_points(project(corners)[0]).cpu().numpy()
+    points = _landmarks5(model, mesh).cpu().numpy()
     affine = np.stack([template.affine(each, size) for each in points]).astype(np.float32)
     return _view(model, mesh, pose, translation, torch.from_numpy(affine).to(vertices), size)
 
 
-def _view(
-    model: MorphableModel, mesh: PosedMesh, pose: Tensor, translation: Tensor, affine: Tensor, size: int
-) -> View:
+def _landmarks5(model: MorphableModel, mesh: PosedMesh) -> Tensor:
+    """(B,5,2) px of the camera's crop."""
+    corners = model.surface_points(mesh.vertices, model.ibug68_triangles, model.ibug68_barycentric)
+    return five_points(project(corners)[0])
+
+
+def _view(model: MorphableModel, mesh: PosedMesh, pose: Tensor, translation: Tensor, affine: Tensor, size: int) -> View:
     framed = PosedMesh(mesh.vertices, mesh.normals, _mapped(mesh.pixels, affine), mesh.depth)
     gbuffer = framed.rasterized(model.triangles, size)
-    return View(framed, gbuffer, rotation_matrix(pose), translation, affine)
+    landmarks5 = _mapped(_landmarks5(model, mesh), affine)
+    return View(framed, gbuffer, rotation_matrix(pose), translation, affine, landmarks5)
 
 
 def mirrored(view: View, mirror: Tensor) -> View:
@@ -105,4 +111,6 @@ def mirrored(view: View, mirror: Tensor) -> View:
     flipped = GBuffer(shown.triangle_id.flip(2), shown.barycentric.flip(2), shown.depth.flip(2))
     reflection = torch.diag(across)
     turned = reflection @ view.rotation @ reflection
-    return View(mesh, flipped, turned, view.translation * across, view.affine)
+    # The five points in the order in which they lie in the flipped photo.
+    landmarks5 = (view.landmarks5 * flip + side)[:, [1, 0, 2, 4, 3]]
+    return View(mesh, flipped, turned, view.translation * across, view.affine, landmarks5)
