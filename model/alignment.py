@@ -77,7 +77,7 @@ def invert_affine(affine: np.ndarray) -> np.ndarray:
     return np.column_stack([inverse, -inverse @ matrix[:, 2]]).ravel()
 
 
-def context_crop(image: np.ndarray, affine: np.ndarray) -> np.ndarray:
+def context_crop(image: np.ndarray, affine: np.ndarray, scale: int = 1) -> np.ndarray:
     """The aligned crop with 48 px more on each side: the crop itself is `context[48:272, 48:272]`.
 
     Resampled by Pillow with filters whose support grows with the reduction (no aliasing): bicubic where the photo is
@@ -86,9 +86,10 @@ def context_crop(image: np.ndarray, affine: np.ndarray) -> np.ndarray:
     Args:
         image: (H,W,3) uint8 RGB photo.
         affine: (6,) from `crop_affine` (a, e > 0 and b = d = 0).
+        scale: how many pixels of the result a pixel of the crop has on each side.
 
     Returns:
-        (320,320,3) uint8 RGB.
+        (320 scale, 320 scale, 3) uint8 RGB.
 
     Raises:
         ValueError: the affine rotates, mirrors or is not finite.
@@ -100,13 +101,13 @@ def context_crop(image: np.ndarray, affine: np.ndarray) -> np.ndarray:
     left, right = (edges - c) / a
     top, bottom = (edges - f) / e
     # Only the part of the photo that the filter can reach is copied.
-    reach = 2 * max(1.0, 1 / a, 1 / e) + 1
+    reach = 2 * max(1.0, 1 / (a * scale), 1 / (e * scale)) + 1
     x0, y0 = int(np.floor(left - reach)), int(np.floor(top - reach))
     x1, y1 = int(np.ceil(right + reach)), int(np.ceil(bottom + reach))
     region = copy_region(image, x0, y0, x1, y1)
     box = (left - x0, top - y0, right - x0, bottom - y0)
-    resampling = Image.Resampling.BICUBIC if min(a, e) > 1 else Image.Resampling.HAMMING
-    resized = Image.fromarray(region).resize((CONTEXT_SIZE, CONTEXT_SIZE), resampling, box=box, reducing_gap=1.5)
+    resampling = Image.Resampling.BICUBIC if scale * min(a, e) > 1 else Image.Resampling.HAMMING
+    resized = Image.fromarray(region).resize((scale * CONTEXT_SIZE,) * 2, resampling, box=box, reducing_gap=1.5)
     return np.asarray(resized)
 
 

@@ -22,6 +22,7 @@ from cfr.pipeline.errors import UserError, reject_unknown_arguments
 COMMANDS = {
     "ingest": ("cfr.pipeline.ingest", "pack photographs (folders, files, globs, tar, zip) into image shards"),
     "pairs": ("cfr.pipeline.pairs", "make training pairs from image shards"),
+    "frontalize": ("cfr.pipeline.frontalize", "turn the faces of image shards to a frontal or any other pose"),
     "evaluate": ("cfr.pipeline.evaluate", "measure fit, occluder mask and guidance on labelled photos"),
     "view": ("cfr.pipeline.view", "draw a contact sheet or a gallery page of the pairs"),
     "models": ("cfr.pipeline.models", "list the models in use: licence, digest, how to bring your own"),

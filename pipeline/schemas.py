@@ -14,7 +14,16 @@ MASKS = ("occlusion_mask", "occluder_mask", "face_mask")
 
 IMAGE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
 
+FRONTAL_PICTURES = ("frontal", "source")
+FRONTAL_MASKS = ("mask",)
+
 _KEYS = [("pair_id", pa.string()), ("image_id", pa.string()), ("face_index", pa.int32()), ("view_index", pa.int32())]
+_FRONTAL_KEYS = [
+    ("frontal_id", pa.string()),
+    ("image_id", pa.string()),
+    ("face_index", pa.int32()),
+    ("pose_index", pa.int32()),
+]
 _NUMBERS = [
     ("yaw", pa.float32()),
     ("pitch", pa.float32()),
@@ -32,6 +41,30 @@ _NUMBERS = [
     ("visible_fraction", pa.float32()),
     ("sharpness", pa.float32()),
     ("quality", pa.float32()),
+]
+_FRONTAL_NUMBERS = [
+    ("apply", pa.bool_()),
+    ("quality", pa.float32()),
+    ("reasons", pa.list_(pa.string())),
+    ("kept_source", pa.bool_()),
+    ("identity_similarity", pa.float32()),
+    ("yaw", pa.float32()),
+    ("pitch", pa.float32()),
+    ("roll", pa.float32()),
+    ("pose_yaw", pa.float32()),
+    ("pose_pitch", pa.float32()),
+    ("pose_roll", pa.float32()),
+    ("own_fraction", pa.float32()),
+    ("mirrored_fraction", pa.float32()),
+    ("occluded_fraction", pa.float32()),
+    ("sharpness", pa.float32()),
+    ("fit_error", pa.float32()),
+    ("detection_score", pa.float32()),
+    ("frontal_landmarks5", pa.list_(pa.float32(), 10)),
+    ("coefficients", pa.list_(pa.float32())),
+    ("crop", pa.list_(pa.float32(), 6)),
+    ("box", pa.list_(pa.float32(), 4)),
+    ("landmarks5", pa.list_(pa.float32(), 10)),
 ]
 FAILURES_SCHEMA = pa.schema(
     [
@@ -58,7 +91,29 @@ def pair_schema(pictures: tuple[str, ...], kept: pa.Schema, metadata: dict[str, 
         metadata: {key: text}; the `huggingface` features (so that datasets shows the pictures) are added.
     """
     images = [(name, IMAGE) for name in (*PICTURES, *MASKS) if name in pictures]
-    schema = pa.schema([pa.field(name, type_) for name, type_ in [*_KEYS, *images, *_NUMBERS]] + list(kept))
+    return _schema([*_KEYS, *images, *_NUMBERS], kept, metadata)
+
+
+def frontal_columns() -> list[str]:
+    """Names of all columns of a frontal shard, kept ones apart."""
+    return [name for name, _ in _FRONTAL_KEYS] + [*FRONTAL_PICTURES, *FRONTAL_MASKS] + [n for n, _ in _FRONTAL_NUMBERS]
+
+
+def frontal_schema(pictures: tuple[str, ...], identity: bool, kept: pa.Schema, metadata: dict[str, str]) -> pa.Schema:
+    """Schema of a frontal shard.
+
+    Args:
+        pictures: which of FRONTAL_PICTURES and FRONTAL_MASKS are written.
+        identity: with the column identity_similarity.
+        kept, metadata: as for `pair_schema`.
+    """
+    images = [(name, IMAGE) for name in pictures]
+    numbers = [column for column in _FRONTAL_NUMBERS if identity or column[0] != "identity_similarity"]
+    return _schema([*_FRONTAL_KEYS, *images, *numbers], kept, metadata)
+
+
+def _schema(columns: list[tuple[str, pa.DataType]], kept: pa.Schema, metadata: dict[str, str]) -> pa.Schema:
+    schema = pa.schema([pa.field(name, type_) for name, type_ in columns] + list(kept))
     features = {field.name: _feature(field.type) for field in schema}
     huggingface = {"huggingface": json.dumps({"info": {"features": features}})} if None not in features.values() else {}
     return schema.with_metadata({"schema_version": str(SCHEMA_VERSION), **metadata, **huggingface})

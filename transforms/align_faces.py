@@ -66,6 +66,8 @@ class AlignFaces(Stage):
             "box": np.zeros((0, 4), np.float32),
             "landmarks5": np.zeros((0, 5, 2), np.float32),
             "detection_score": np.zeros(0, np.float32),
+            "photo_size": np.zeros((0, 2), np.int64),
+            "texture": np.zeros((0, *self._texture_shape()), np.uint8),
         }
         columns = {name: np.concatenate([none, *(part[name] for part in found)]) for name, none in empty.items()}
         return FaceBatch(dataclasses.replace(record, failures=(*record.failures, *failures)), **columns)
@@ -88,7 +90,20 @@ class AlignFaces(Stage):
             "box": np.asarray(detections.boxes, dtype=np.float32)[chosen],
             "landmarks5": landmarks5,
             "detection_score": np.asarray(detections.scores, dtype=np.float32)[chosen],
+            "photo_size": np.tile(np.array(image.shape[1::-1], dtype=np.int64), (len(chosen), 1)),
+            "texture": self._textures(image, crops),
         }
+
+    def _texture_shape(self) -> tuple[int, int, int]:
+        scale = self.context.settings.texture_scale
+        side = 0 if scale == 1 else scale * CONTEXT_SIZE
+        return side, side, 3
+
+    def _textures(self, image: np.ndarray, crops: np.ndarray) -> np.ndarray:
+        """What `FaceBatch.texture` holds."""
+        if self.context.settings.texture_scale == 1:
+            return np.zeros((len(crops), *self._texture_shape()), np.uint8)
+        return np.stack([context_crop(image, crop, self.context.settings.texture_scale) for crop in crops])
 
 
 def choose_faces(boxes: np.ndarray, faces: str) -> np.ndarray:

@@ -101,6 +101,8 @@ class FaceBatch:
         box: (n,4) float32 x1, y1, x2, y2 in photo px.
         landmarks5: (n,5,2) float32 photo px.
         detection_score: (n,) float32 0..1.
+        photo_size: (n,2) int64, width and height of the photo.
+        texture: (n,320k,320k,3) uint8, the context k times as fine where a job asks for that; else (n,0,0,3).
     """
 
     record: UnitRecord
@@ -111,6 +113,8 @@ class FaceBatch:
     box: np.ndarray
     landmarks5: np.ndarray
     detection_score: np.ndarray
+    photo_size: np.ndarray
+    texture: np.ndarray
 
     def __len__(self) -> int:
         return len(self.row)
@@ -221,17 +225,64 @@ class PairBatch:
         return len(self.face)
 
 
-Batch = ImageBatch | FaceBatch | FitBatch | SwapBatch | PairBatch
+@dataclass(frozen=True)
+class FrontalBatch:
+    """Faces at the wanted poses.
+
+    Attributes:
+        swaps: the faces that they were made of.
+        face: (m,) int64, index into `swaps`.
+        pose_index: (m,) int64, which of the job's poses.
+        pose: (m,3) float32 yaw, pitch, roll of the result, degrees.
+        frontal, source: (m,S,S,3) uint8, the result, and the photo in the same frame.
+        mask: (m,S,S) uint8, 255 = synthesised.
+        frontal_landmarks5: (m,5,2) float32 px of the result.
+        own_fraction, mirrored_fraction, quality: (m,) float32 0..1.
+        identity_similarity: (m,) float32 -1..1, 0 where nothing measures it.
+        rejections: (m,R) bool, which reasons of `cfr.model.frontalization.gate` speak against the result.
+    """
+
+    swaps: SwapBatch
+    face: np.ndarray
+    pose_index: np.ndarray
+    pose: np.ndarray
+    frontal: np.ndarray
+    source: np.ndarray
+    mask: np.ndarray
+    frontal_landmarks5: np.ndarray
+    own_fraction: np.ndarray
+    mirrored_fraction: np.ndarray
+    quality: np.ndarray
+    identity_similarity: np.ndarray
+    rejections: np.ndarray
+
+    @property
+    def record(self) -> UnitRecord:
+        """The unit."""
+        return self.swaps.record
+
+    @property
+    def faces(self) -> FaceBatch:
+        """The aligned faces that they were made of."""
+        return self.swaps.faces
+
+    def __len__(self) -> int:
+        return len(self.face)
+
+
+Batch = ImageBatch | FaceBatch | FitBatch | SwapBatch | PairBatch | FrontalBatch
 
 
 def select(batch: Any, items: np.ndarray) -> Any:
     """The batch with only these items; every array that has the items on its first axis is indexed."""
     changes = {}
+    # Their own items index into the batch that they were made of.
+    made_of = isinstance(batch, PairBatch | FrontalBatch)
     for attribute in dataclasses.fields(batch):
         value = getattr(batch, attribute.name)
         if isinstance(value, np.ndarray):
             changes[attribute.name] = value[items]
-        elif dataclasses.is_dataclass(value) and not isinstance(value, UnitRecord) and not isinstance(batch, PairBatch):
+        elif dataclasses.is_dataclass(value) and not isinstance(value, UnitRecord) and not made_of:
             changes[attribute.name] = select(value, items)
     return dataclasses.replace(batch, **changes)
 
@@ -279,5 +330,5 @@ class BatchCoder(coders.Coder):
         return hash(type(self))
 
 
-for _batch_type in (WorkUnit, ImageBatch, FaceBatch, FitBatch, SwapBatch, PairBatch):
+for _batch_type in (WorkUnit, ImageBatch, FaceBatch, FitBatch, SwapBatch, PairBatch, FrontalBatch):
     coders.registry.register_coder(_batch_type, BatchCoder)

@@ -49,6 +49,11 @@ class JobSettings:
     pictures: tuple[str, ...] = ()
     metadata: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def texture_scale(self) -> int:
+        """How many times finer than the aligned crop the photo is needed."""
+        return 1
+
     def affecting_output(self) -> dict[str, Any]:
         """The parameters that decide what is written, JSON values by name."""
         return {name: value for name, value in vars(self).items() if name != "metadata"}

@@ -37,11 +37,22 @@ class WriteShard(Stage):
         """Of the shard; kept: columns to carry along."""
         raise NotImplementedError
 
+    def filtered(self, batch: Any, item: int) -> bool:
+        """Whether an output is left out on purpose: no failure."""
+        return False
+
+    def publish_beside(self, batch: Any, written: list[int]) -> None:
+        """Write what belongs to the outputs but is not in the shard; may be done again.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+
     def process(self, batch: Any) -> Iterator[dict[str, Any]]:
         """One unit."""
         started = time.perf_counter()
         record, context = batch.record, self.context
-        table, failures = self._table(batch)
+        table, written, failures = self._table(batch)
         failures = [*record.failures, *failures]
         shard = serialize(table, context.settings.pictures)
         failure_shard = serialize_failures(failures) if failures else None
@@ -49,6 +60,7 @@ class WriteShard(Stage):
         manifest = _manifest(batch, table, failures, context.job_hash, seconds)
         for attempt in range(_ATTEMPTS):
             try:
+                self.publish_beside(batch, written)
                 manifest = commit_unit(context.layout, manifest, shard, failure_shard)
                 break
             except OSError as error:
@@ -63,14 +75,16 @@ class WriteShard(Stage):
         names = ("unit_id", "rows", "rows_failed", "outputs")
         yield {name: getattr(manifest, name) for name in names}
 
-    def _table(self, batch: Any) -> tuple[pa.Table, list[FailureRecord]]:
-        """The shard's rows; an output whose pictures cannot be encoded becomes a failure."""
+    def _table(self, batch: Any) -> tuple[pa.Table, list[int], list[FailureRecord]]:
+        """The shard's rows and their items; an output whose pictures cannot be encoded becomes a failure."""
         settings, faces = self.context.settings, batch.faces
         images: dict[str, list[dict[str, Any]]] = {name: [] for name in settings.pictures}
         written: list[int] = []
         failures: list[FailureRecord] = []
         for item in range(len(batch)):
             face = batch.face[item]
+            if self.filtered(batch, item):
+                continue
             try:
                 encoded = self.encode(batch, item)
             except Exception as error:
@@ -87,7 +101,7 @@ class WriteShard(Stage):
         if kept is not None:
             carried = kept.take(pa.array(faces.row[batch.face[written]], pa.int64()))
             columns.update({name: carried.column(name) for name in carried.column_names})
-        return pa.table([columns[name] for name in schema.names], schema=schema), failures
+        return pa.table([columns[name] for name in schema.names], schema=schema), written, failures
 
 
 def face_numbers(fits: FitBatch, face: np.ndarray) -> dict[str, Any]:
@@ -125,16 +139,17 @@ def _manifest(
         RuntimeError: a row has neither an output nor a failure: a bug.
     """
     record = batch.record
-    with_output = set(batch.faces.row[batch.face].tolist())
-    with_output = {record.image_ids[row] for row in with_output} & set(table.column("image_id").to_pylist())
+    reached = {record.image_ids[row] for row in batch.faces.row[batch.face].tolist()}
+    with_output = reached & set(table.column("image_id").to_pylist())
     whole_rows = [failure for failure in failures if failure.face_index < 0]
     by_face = [failure for failure in failures if failure.face_index >= 0]
     without = {failure.image_id for failure in by_face} - with_output
     rows_failed = len(whole_rows) + len(without)
-    if len(with_output) + rows_failed != record.unit.rows:
+    rows_filtered = len(reached - with_output - without)
+    if len(with_output) + rows_failed + rows_filtered != record.unit.rows:
         raise RuntimeError(
-            f"unit {record.unit.unit_id}: {record.unit.rows} rows in, but {len(with_output)} with output and "
-            f"{rows_failed} failed; please report this"
+            f"unit {record.unit.unit_id}: {record.unit.rows} rows in, but {len(with_output)} with output, "
+            f"{rows_failed} failed and {rows_filtered} filtered; please report this"
         )
     return Manifest(
         unit_id=record.unit.unit_id,
@@ -149,7 +164,7 @@ def _manifest(
         failures_sha256="",
         rows_with_output=len(with_output),
         rows_failed=rows_failed,
-        rows_filtered=0,
+        rows_filtered=rows_filtered,
         outputs=table.num_rows,
         faces_failed=len(by_face),
         failures=dict(sorted(Counter(failure.reason for failure in failures).items())),

@@ -1,0 +1,40 @@
+"""Whether a result still is the same person, by a face recogniser."""
+
+from os import PathLike
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cfr.model.checkpoints import load_checkpoint
+from cfr.model.frontalization.framing import reframe
+from cfr.model.frontalization.templates import TEMPLATES
+from cfr.model.networks.identity_encoder import INPUT_SIZE, IdentityEncoder
+
+
+class IdentityComparison:
+    """Cosine similarity of IR-SE-50's embeddings.
+
+    Args:
+        path: checkpoint.
+        device: where it runs.
+
+    Raises:
+        cfr.model.checkpoints.CheckpointError, FileNotFoundError: the checkpoint cannot be used.
+    """
+
+    def __init__(self, path: str | PathLike, device: str = "cpu"):
+        self.encoder = load_checkpoint(path, IdentityEncoder()).eval().requires_grad_(False).to(device)
+
+    @torch.inference_mode()
+    def similarity(self, first: Tensor, first_points: Tensor, second: Tensor, second_points: Tensor) -> Tensor:
+        """Of two mini-batches, (B,) -1..1.
+
+        Args:
+            first, second: (B,3,H,W) float32 RGB 0..1, of any size.
+            first_points, second_points: (B,5,2) px, their five landmarks.
+        """
+        return F.cosine_similarity(self._embedded(first, first_points), self._embedded(second, second_points))
+
+    def _embedded(self, picture: Tensor, points: Tensor) -> Tensor:
+        return self.encoder(2 * reframe(picture, points, TEMPLATES["arcface112"], INPUT_SIZE) - 1)

@@ -1,0 +1,204 @@
+"""`cfr frontalize`: frontal faces from image shards. The graph reads top to bottom as a photo goes through it."""
+
+import argparse
+from collections.abc import Sequence
+
+import apache_beam as beam
+
+from cfr.pipeline import job, storage
+from cfr.pipeline.errors import UserError
+from cfr.pipeline.graph import FindFaces, GraphOptions, WorkUnits
+from cfr.pipeline.job_arguments import (
+    Job,
+    add_input_arguments,
+    add_job_arguments,
+    check_pictures,
+    names,
+    positive,
+    run_job,
+)
+from cfr.pipeline.schemas import FRONTAL_MASKS, FRONTAL_PICTURES, frontal_columns
+from cfr.pipeline.work_units import InputFile, UnitRuns
+from cfr.transforms.batches import FitBatch, FrontalBatch, SwapBatch
+from cfr.transforms.fit_faces import FitFaces
+from cfr.transforms.frontal_models import FrontalModels
+from cfr.transforms.frontalize_faces import (
+    DROP,
+    FRONTAL_STAGES,
+    KEEP_SOURCE,
+    LARGEST_TEXTURE_SCALE,
+    MARK,
+    FrontalizeFaces,
+    FrontalSettings,
+)
+from cfr.transforms.stage import StageContext
+from cfr.transforms.transfer_occlusion import TransferOcclusion
+from cfr.transforms.write_frontals import WriteFrontals
+
+PRODUCT = "frontal"
+# One worker, one face and one pose per photo, PNG, on a 2020s CPU core.
+ESTIMATE = job.Estimate(seconds=0.42, bytes=190_000)
+_FRONTAL = (0.0, 0.0, 0.0)
+# How far a face may be turned away: beyond, the model has no surface to show.
+_LIMITS = (("yaw", 90.0), ("pitch", 60.0), ("roll", 180.0))
+_SMALLEST_SIZE = 32
+
+_EXAMPLES = """\
+examples:
+  cfr frontalize --input 'shards/*.parquet' --output frontal --workers 2
+  cfr frontalize --input 'shards/*.parquet' --output views --pose frontal --pose -30,0,0 --pose 30,0,0
+  cfr frontalize --input 'shards/*.parquet' --output arcface --template arcface112 --when-rejected keep-source
+  cfr frontalize --input 'shards/*.parquet' --output tree --write-images faces --folder-column label
+run the same command again to resume. Flags that are not listed go to Beam.
+"""
+
+
+class FrontalizePhotos(beam.PTransform):
+    """Aligned faces to committed shards; what leaves is one small manifest row per unit."""
+
+    def __init__(self, context: StageContext):
+        super().__init__()
+        self._context = context
+
+    def expand(self, faces):
+        """See the class."""
+        return (
+            faces
+            | "FitFaces" >> beam.ParDo(FitFaces(self._context)).with_output_types(FitBatch)
+            | "TransferOcclusion" >> beam.ParDo(TransferOcclusion(self._context)).with_output_types(SwapBatch)
+            | "FrontalizeFaces" >> beam.ParDo(FrontalizeFaces(self._context)).with_output_types(FrontalBatch)
+            | "WriteShard" >> beam.ParDo(WriteFrontals(self._context)).with_output_types(dict)
+        )
+
+
+class MakeFrontals(beam.PTransform):
+    """Everything after the shuffle of the units."""
+
+    def __init__(self, context: StageContext, options: GraphOptions):
+        super().__init__()
+        self._context, self._options = context, options
+
+    def expand(self, units):
+        """See the class."""
+        faces = units | "FindFaces" >> FindFaces(self._context)
+        return self._options.after_faces(faces, "FrontalizePhotos", FrontalizePhotos(self._context))
+
+
+def build_graph(pipeline: beam.Pipeline, packed: Sequence[UnitRuns], context: StageContext, options: GraphOptions):
+    """The whole job."""
+    units = pipeline | "WorkUnits" >> WorkUnits(packed) | "Reshuffle" >> beam.Reshuffle()
+    return units | "MakeFrontals" >> options.after_units(MakeFrontals(context, options))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `cfr frontalize`."""
+    parser.epilog = _EXAMPLES
+    add_input_arguments(parser, "frontal/, failures/")
+    add = parser.add_argument
+    add(
+        "--pose",
+        action="append",
+        type=pose,
+        metavar="YAW,PITCH,ROLL",
+        help="wanted pose in degrees, or `frontal` (default); repeat it for several views of each face",
+    )
+    add("--keep-pitch", action="store_true", help="keep the photo's pitch")
+    add("--keep-roll", action="store_true", help="keep the photo's roll")
+    add("--generator", default="composite", metavar="FILE", help="`composite` (default), or a CFRNet checkpoint")
+    add("--template", choices=("crop224", "arcface112"), default="crop224", help="framing (default: crop224)")
+    add("--size", type=positive, metavar="PX", help="side of the pictures (default: the template's, 224 or 112)")
+    add(
+        "--when-rejected",
+        choices=(MARK, KEEP_SOURCE, DROP),
+        default=MARK,
+        help="what the gate rejects: `apply` is false (default), has the photo in place of the result, is left out",
+    )
+    add("--identity", default="", metavar="FILE", help="IR-SE-50 checkpoint: measure and judge identity_similarity")
+    add("--encoding", choices=("png", "webp", "jpeg"), default="png", help="of the pictures; masks are PNG")
+    add("--columns", type=names, metavar="A,B", help="of frontal, mask, source (default: all); numbers always are")
+    add("--write-images", default="", metavar="DIR", help="write the results as plain image files, too")
+    add("--folder-column", default="", metavar="NAME", help="sub-folder of each file: this column of the input")
+    add_job_arguments(parser)
+
+
+def run(args: argparse.Namespace, beam_arguments: list[str]) -> int:
+    """Run the command; returns the exit code, raises UserError."""
+    models = FrontalModels(args.device, args.generator, args.identity)
+    _check_checkpoints(args)
+    return run_frontalize(args, beam_arguments, models)
+
+
+def run_frontalize(args: argparse.Namespace, beam_arguments: list[str], models: FrontalModels) -> int:
+    """`run` with other models (tests use a stand-in)."""
+    args.pose = args.pose or [_FRONTAL]
+    if args.folder_column and not args.write_images:
+        raise UserError("--folder-column is for the files of --write-images: give both, or neither")
+    if args.folder_column and args.folder_column not in args.keep_columns:
+        args.keep_columns = (*args.keep_columns, args.folder_column)
+    this = Job("frontalize", PRODUCT, frontal_columns(), FRONTAL_STAGES, _settings, _estimate, build_graph)
+    return run_job(this, args, beam_arguments, models)
+
+
+def _settings(common: dict, args: argparse.Namespace, files: list[InputFile]) -> FrontalSettings:
+    from cfr.model.frontalization.templates import TEMPLATES
+
+    if args.keep_roll and args.template != "crop224":
+        raise UserError(f"--keep-roll: --template {args.template} turns every face upright; use --template crop224")
+    settings = FrontalSettings(
+        **common,
+        faces=args.faces,
+        encoding=args.encoding,
+        pictures=check_pictures(args.columns, (*FRONTAL_PICTURES, *FRONTAL_MASKS)),
+        poses=tuple(dict.fromkeys(args.pose)),
+        keep_pitch=args.keep_pitch,
+        keep_roll=args.keep_roll,
+        template=args.template,
+        size=args.size or TEMPLATES[args.template].size,
+        when_rejected=args.when_rejected,
+        identity=bool(args.identity),
+        images=storage.absolute(args.write_images) if args.write_images else "",
+        folder_column=args.folder_column,
+    )
+    if settings.size < _SMALLEST_SIZE or settings.texture_scale > LARGEST_TEXTURE_SCALE:
+        largest = int(LARGEST_TEXTURE_SCALE * TEMPLATES[args.template].size / TEMPLATES[args.template].zoom)
+        raise UserError(f"--size {settings.size}: {_SMALLEST_SIZE} to {largest} pixels with {args.template}")
+    if args.generator != "composite" and settings.texture_scale > 1:
+        raise UserError(f"--size {settings.size}: the generator paints 224 pixels; ask for less, or use `composite`")
+    return settings
+
+
+def _check_checkpoints(args: argparse.Namespace) -> None:
+    """Load what the user brings once, so that a wrong file is known before any work."""
+    from cfr.model.checkpoints import CheckpointError, load_checkpoint, load_generator
+    from cfr.model.networks.identity_encoder import IdentityEncoder
+
+    try:
+        if args.generator != "composite":
+            load_generator(args.generator)
+        if args.identity:
+            load_checkpoint(args.identity, IdentityEncoder())
+    except (CheckpointError, OSError) as error:
+        raise UserError(str(error)) from None
+
+
+def _estimate(settings: FrontalSettings) -> job.Estimate:
+    faces = 2.0 if settings.faces == "all" else 1.0
+    results = faces * len(settings.poses)
+    area = (settings.size / 224) ** 2
+    lossy = 0.25 if settings.encoding != "png" else 1.0
+    seconds = ESTIMATE.seconds * (faces + 0.3 * area * (results - faces))
+    return job.Estimate(seconds, ESTIMATE.bytes * results * lossy * area)
+
+
+def pose(text: str) -> tuple[float, float, float]:
+    """Argument type: `frontal`, or yaw, pitch and roll in degrees between commas."""
+    if text == "frontal":
+        return _FRONTAL
+    try:
+        yaw, pitch, roll = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither `frontal` nor YAW,PITCH,ROLL in degrees") from None
+    for (name, limit), angle in zip(_LIMITS, (yaw, pitch, roll), strict=True):
+        if not abs(angle) <= limit:
+            raise argparse.ArgumentTypeError(f"{text!r}: {name} must be within {-limit:g} and {limit:g} degrees")
+    return yaw, pitch, roll

@@ -1,0 +1,48 @@
+"""The models of `cfr frontalize`: those of a default run, and the checkpoints that a user brings."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from cfr.transforms.models import DefaultModels
+
+
+@dataclass(frozen=True)
+class FrontalModels(DefaultModels):
+    """Loaded once per process.
+
+    Attributes:
+        generator: "composite", or path of a CFRNet checkpoint.
+        identity: path of an IR-SE-50 checkpoint, "" for none.
+    """
+
+    generator: str = "composite"
+    identity: str = ""
+
+    def frontalizer(self):
+        """What turns faces, with `frontalize(faces, pose, template, size)`."""
+        from cfr.model.frontalization.frontalizer import Frontalizer
+
+        return Frontalizer(self.torch_device(), self.generator)
+
+    def identity_encoder(self):
+        """What tells who a face belongs to, with `similarity(...)`; None without a checkpoint."""
+        if not self.identity:
+            return None
+        from cfr.model.frontalization.identity import IdentityComparison
+
+        return IdentityComparison(self.identity, self.torch_device())
+
+    def active(self) -> list[dict[str, str]]:
+        """As `DefaultModels.active`, with the user's checkpoints."""
+        brought = [("generator", "CFRNet", self.generator), ("identity encoder", "IR-SE-50", self.identity)]
+        return super().active() + [
+            {"part": part, "name": name, "licence": "the user's own", "digest": _digest(path)}
+            for part, name, path in brought
+            if path not in ("", "composite")
+        ]
+
+
+def _digest(path: str) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
