@@ -24,7 +24,8 @@ COMMANDS = {
     "pairs": ("cfr.pipeline.pairs", "make training pairs from image shards"),
     "frontalize": ("cfr.pipeline.frontalize", "turn the faces of image shards to a frontal or any other pose"),
     "evaluate": ("cfr.pipeline.evaluate", "measure fit, occluder mask and guidance on labelled photos"),
-    "view": ("cfr.pipeline.view", "draw a contact sheet or a gallery page of the pairs"),
+    "view": ("cfr.pipeline.view", "draw a contact sheet or a gallery page of pairs or frontal faces"),
+    "delete": ("cfr.pipeline.delete", "remove the rows of some photos from outputs, for good"),
     "models": ("cfr.pipeline.models", "list the models in use: licence, digest, how to bring your own"),
     "demo": ("cfr.pipeline.demo", "make pairs from the bundled photographs and draw the contact sheet"),
 }

@@ -1,6 +1,8 @@
 """`cfr frontalize`: frontal faces from image shards. The graph reads top to bottom as a photo goes through it."""
 
 import argparse
+import contextlib
+import os
 from collections.abc import Sequence
 
 import apache_beam as beam
@@ -33,7 +35,7 @@ from cfr.transforms.frontalize_faces import (
 )
 from cfr.transforms.stage import StageContext
 from cfr.transforms.transfer_occlusion import TransferOcclusion
-from cfr.transforms.write_frontals import WriteFrontals
+from cfr.transforms.write_frontals import IMAGE_SCRATCH, WriteFrontals
 
 PRODUCT = "frontal"
 # One worker, one face and one pose per photo, PNG, on a 2020s CPU core.
@@ -136,7 +138,18 @@ def run_frontalize(args: argparse.Namespace, beam_arguments: list[str], models: 
     if args.folder_column and args.folder_column not in args.keep_columns:
         args.keep_columns = (*args.keep_columns, args.folder_column)
     this = Job("frontalize", PRODUCT, frontal_columns(), FRONTAL_STAGES, _settings, _estimate, build_graph)
-    return run_job(this, args, beam_arguments, models)
+    code = run_job(this, args, beam_arguments, models)
+    if args.write_images:
+        _remove_scratch(storage.join(storage.absolute(args.write_images), IMAGE_SCRATCH))
+    return code
+
+
+def _remove_scratch(folder: str) -> None:
+    """What killed workers left of image files, and the folder itself where there are folders."""
+    storage.delete([storage.join(folder, name) for name in storage.list_folder(folder)])
+    if storage.is_local(folder):
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
 
 
 def _settings(common: dict, args: argparse.Namespace, files: list[InputFile]) -> FrontalSettings:

@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cfr.pipeline.contact_sheet import COLUMNS
+from cfr.pipeline.contact_sheet import RowKind
 from cfr.pipeline.gallery_page import PAGE
 
 LISTED_FAILURES = 1000
-_MASKS = ("occluder_mask", "occlusion_mask")
 _OUR_FILE = re.compile(r"\d{6,}-[a-z_]+\.(jpg|png)")
 
 
@@ -23,12 +22,14 @@ class GalleryWriter:
     """Writes a gallery row by row; only the rows' numbers stay in memory.
 
     Args:
+        kind: of the rows.
         target: a `.html` file, whose pictures go into a folder beside it, or a folder for `index.html` and pictures.
 
     Pictures of an earlier gallery at the same place are removed.
     """
 
-    def __init__(self, target: Path):
+    def __init__(self, kind: RowKind, target: Path):
+        self._kind = kind
         if target.suffix.lower() in (".html", ".htm"):
             self.page = target
             self._pictures = target.with_name(f"{target.stem}-pictures")
@@ -42,10 +43,10 @@ class GalleryWriter:
         self._rows: list[dict] = []
 
     def add(self, values: Mapping[str, object], pictures: Mapping[str, np.ndarray]) -> None:
-        """Append a row: its columns, and its pictures (H,W,3) uint8 RGB by the names of `contact_sheet.COLUMNS`."""
+        """Append a row: its columns, and its pictures (H,W,3) uint8 RGB by the names of the kind's columns."""
         files = {}
         for name, picture in pictures.items():
-            path = self._pictures / f"{len(self._rows):06d}-{name}.{'png' if name in _MASKS else 'jpg'}"
+            path = self._pictures / f"{len(self._rows):06d}-{name}.{'png' if name in self._kind.masks else 'jpg'}"
             Image.fromarray(picture).save(path, quality=90)
             files[name] = f"{_url(self._pictures.name)}/{path.name}"
         self._rows.append({"number": len(self._rows), "values": dict(values), "files": files})
@@ -76,7 +77,8 @@ class GalleryWriter:
         data = {
             "rows": _finite(self._rows),
             "columns": list(columns),
-            "pictures": [{"name": name, "heading": heading} for name, heading, _ in COLUMNS],
+            "pictures": [{"name": name, "heading": heading} for name, heading, _ in self._kind.columns],
+            "index": self._kind.index,
             "sort": (sort or "").removeprefix("-"),
             "descending": (sort or "").startswith("-"),
             "failures": {"total": reasons.total(), "reasons": reasons.most_common(), "rows": listed},

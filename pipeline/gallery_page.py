@@ -96,9 +96,10 @@ function drawRow(row) {
   const line = make("div", undefined, { className: "row" });
   const panel = make("div", undefined, { className: "panel" });
   panel.append(make("b", row.values.image_id),
-    make("div", `face ${row.values.face_index}, view ${row.values.view_index}`, { className: "faint" }));
+    make("div", `face ${row.values.face_index}, ${data.index} ${row.values[data.index + "_index"]}`,
+      { className: "faint" }));
   const list = make("dl");
-  const done = new Set(["image_id", "pair_id", "face_index", "view_index"]);
+  const done = new Set(["image_id", "pair_id", "frontal_id", "face_index", "view_index", "pose_index"]);
   for (const [label, ...names] of [["pose", "yaw", "pitch", "roll"], ["view", "view_yaw", "view_pitch", "view_roll"]]) {
     if (!names.every(name => typeof row.values[name] === "number")) continue;
     list.append(make("dt", label, { title: names.join(", ") }),
@@ -181,7 +182,8 @@ function drawFailures() {
     }
     return element;
   };
-  get("failures").append(make("h2", `Without a pair: ${failures.total}`), table(["reason", "count"], failures.reasons),
+  get("failures").append(
+    make("h2", `Without a result: ${failures.total}`), table(["reason", "count"], failures.reasons),
     make("h2", failures.rows.length < failures.total ? `The first ${failures.rows.length}` : "Each of them"),
     table(["photo", "face", "stage", "reason", "message"], failures.rows));
 }

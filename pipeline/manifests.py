@@ -56,6 +56,11 @@ class Layout:
         """Empty file that says that all units are done."""
         return storage.join(self.output, "_SUCCESS")
 
+    @property
+    def deleted(self) -> str:
+        """File with digests of the photos that must not come back; see `cfr.pipeline.deletions`."""
+        return storage.join(self.output, "_deleted.json")
+
     def shard(self, unit_id: str) -> str:
         """File of a unit's output."""
         return storage.join(self.shards, f"{unit_id}.parquet")

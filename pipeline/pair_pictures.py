@@ -39,7 +39,7 @@ class PairPainter:
         self._digest = _face_model_digest([vars(model) for model in active_models()])
 
     def paint(self, rows: Sequence[PairRow]) -> list[dict[str, np.ndarray]]:
-        """Pictures of each row, (224,224,3) uint8 RGB, by the names of `contact_sheet.COLUMNS`.
+        """Pictures of each row, (224,224,3) uint8 RGB, by the names of `contact_sheet.PAIR_ROWS`.
 
         A picture is left out where its columns are not in the shard or were made with another face model.
         """

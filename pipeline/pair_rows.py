@@ -1,4 +1,4 @@
-"""Finding, choosing and reading rows of pair shards without loading whole shards."""
+"""Finding, choosing and reading rows of pair and frontal shards without loading whole shards."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,14 +12,17 @@ from cfr.pipeline import storage
 from cfr.pipeline.errors import UserError
 from cfr.pipeline.where import comparable_columns, parse_where
 
-REQUIRED_COLUMNS = ("image_id", "face_index", "view_index")
+PRODUCTS = ("pairs", "frontal")
+REQUIRED_COLUMNS = ("image_id", "face_index")
+# What tells the rows of one face apart, one of them.
+INDEX_COLUMNS = ("view_index", "pose_index")
 
 
 @dataclass(frozen=True)
 class ShardSet:
-    """Sorted paths of an output: pair shards, and the failure shards beside them (often none)."""
+    """Sorted paths of an output: shards of rows, and the failure shards beside them (often none)."""
 
-    pairs: tuple[str, ...]
+    rows: tuple[str, ...]
     failures: tuple[str, ...]
 
 
@@ -45,22 +48,24 @@ class PairRow:
 
 
 def find_shards(source: str) -> ShardSet:
-    """Shards of an output folder of `cfr pairs`, of its `pairs` folder, of a single shard, or of a glob.
+    """Shards of an output folder of `cfr pairs` or `cfr frontalize`, of its folder of shards, a shard, or a glob.
 
     Raises:
         UserError: nothing there, or nothing that is a Parquet file.
     """
     folder = source.rstrip("/") or "/"
-    for pairs_folder, output in ((storage.join(folder, "pairs"), folder), (folder, folder.rpartition("/")[0])):
-        pairs = _list_parquet(pairs_folder)
-        if pairs:
-            return ShardSet(pairs, _list_parquet(storage.join(output, "failures")))
-    pairs = tuple(storage.match(source))
-    if not pairs:
+    places = [(storage.join(folder, product), folder) for product in PRODUCTS]
+    for rows_folder, output in (*places, (folder, folder.rpartition("/")[0])):
+        rows = _list_parquet(rows_folder)
+        if rows:
+            return ShardSet(rows, _list_parquet(storage.join(output, "failures")))
+    rows = tuple(storage.match(source))
+    if not rows:
         raise UserError(
-            f"no pair shards at {source}: give the --output folder of `cfr pairs` or *.parquet files from its pairs/"
+            f"no shards at {source}: give the --output folder of `cfr pairs` or `cfr frontalize`, or *.parquet files "
+            "from its pairs/ or frontal/"
         )
-    return ShardSet(pairs, ())
+    return ShardSet(rows, ())
 
 
 def select_rows(
@@ -155,8 +160,10 @@ def _ordered(found: list[tuple[object, RowReference]], descending: bool) -> list
 
 def _check_schema(path: str, schema: pa.Schema, key: str | None) -> None:
     lacking = [name for name in REQUIRED_COLUMNS if name not in schema.names]
+    if not lacking and not any(name in schema.names for name in INDEX_COLUMNS):
+        lacking = [INDEX_COLUMNS[0]]
     if lacking:
-        raise UserError(f"{path} is not a pair shard: it has no column `{lacking[0]}`")
+        raise UserError(f"{path} is neither a pair nor a frontal shard: it has no column `{lacking[0]}`")
     if key is not None and key not in comparable_columns(schema):
         raise UserError(f"--sort: no such column `{key}`; known columns: {', '.join(comparable_columns(schema))}")
 

@@ -1,4 +1,4 @@
-"""`cfr view`: draw a contact sheet or a gallery page of pairs."""
+"""`cfr view`: draw a contact sheet or a gallery page of pairs or frontal faces."""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -6,10 +6,18 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from cfr.pipeline.contact_sheet import SheetRow, draw_sheet
+from cfr.pipeline.contact_sheet import FRONTAL_ROWS, PAIR_ROWS, RowKind, SheetRow, draw_sheet
 from cfr.pipeline.errors import UserError, reject_unknown_arguments
 from cfr.pipeline.gallery import GalleryWriter
-from cfr.pipeline.pair_rows import RowReference, find_shards, read_failures, read_rows, read_schema, select_rows
+from cfr.pipeline.pair_rows import (
+    PairRow,
+    RowReference,
+    find_shards,
+    read_failures,
+    read_rows,
+    read_schema,
+    select_rows,
+)
 from cfr.pipeline.where import comparable_columns
 
 PAGE_ROWS = 12
@@ -18,7 +26,7 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `cfr view`."""
-    parser.add_argument("source", metavar="OUT", help="output folder of `cfr pairs`, or some of its pairs/*.parquet")
+    parser.add_argument("source", metavar="OUT", help="output folder of `cfr pairs` or `cfr frontalize`, or shards")
     parser.add_argument("--output", metavar="FILE", help="contact sheet: .png, .jpg or .webp (default: sheet.png)")
     parser.add_argument("--html", metavar="PLACE", help="gallery page: a folder or a .html file; opens from disk")
     parser.add_argument("--rows", type=int, default=PAGE_ROWS, metavar="N", help="how many rows at most (default: 12)")
@@ -29,6 +37,7 @@ A sheet of more than 12 rows continues in FILE-2, FILE-3, ... With --html alone 
 
 examples:
   cfr view pairs --output sheet.png
+  cfr view frontal --output rejected.png --where "apply = false"
   cfr view pairs --output worst.png --rows 24 --sort -fit_error
   cfr view pairs --html gallery --rows 500 --where "occluded_fraction > 0.1 and not (view_yaw in (90, -90))"
 """
@@ -47,14 +56,15 @@ def run(args: argparse.Namespace, beam_arguments: list[str]) -> int:
     if sheet and Path(sheet).suffix.lower() not in _SUFFIXES:
         raise UserError(f"--output {sheet}: the sheet is a picture; end its name with one of {', '.join(_SUFFIXES)}")
     shards = find_shards(args.source)
-    schema = read_schema(shards.pairs[0])
-    chosen = select_rows(shards.pairs, args.rows, args.where, args.sort)
+    schema = read_schema(shards.rows[0])
+    kind = FRONTAL_ROWS if "pose_index" in schema.names else PAIR_ROWS
+    chosen = select_rows(shards.rows, args.rows, args.where, args.sort)
     note = _describe(args, len(chosen))
     if not chosen and not args.html:
         raise UserError(f"no row to draw: {note}" + ("; --html lists the failures" if shards.failures else ""))
     try:
-        gallery = GalleryWriter(Path(args.html)) if args.html else None
-        sheets = _draw(chosen, schema, args, note, Path(sheet) if sheet and chosen else None, gallery)
+        gallery = GalleryWriter(kind, Path(args.html)) if args.html else None
+        sheets = _draw(kind, chosen, schema, args, note, Path(sheet) if sheet and chosen else None, gallery)
         if gallery:
             columns = comparable_columns(schema)
             page = gallery.finish(args.source, note, columns, args.sort, read_failures(shards.failures))
@@ -69,6 +79,7 @@ def run(args: argparse.Namespace, beam_arguments: list[str]) -> int:
 
 
 def _draw(
+    kind: RowKind,
     chosen: Sequence[RowReference],
     schema: pa.Schema,
     args: argparse.Namespace,
@@ -80,7 +91,7 @@ def _draw(
     paths = []
     extra = [name for name in [(args.sort or "").removeprefix("-")] if name]
     pages = -(-len(chosen) // PAGE_ROWS)
-    for number, rows in enumerate(_pages(chosen, comparable_columns(schema)), start=1):
+    for number, rows in enumerate(_pages(kind, chosen, comparable_columns(schema)), start=1):
         if gallery:
             for row in rows:
                 gallery.add(row.values, row.pictures)
@@ -88,26 +99,40 @@ def _draw(
             path = sheet if number == 1 else sheet.with_name(f"{sheet.stem}-{number}{sheet.suffix}")
             of = f" · sheet {number} of {pages}" if pages > 1 else ""
             path.parent.mkdir(parents=True, exist_ok=True)
-            draw_sheet(rows, args.source, note + of, extra).save(path, quality=88)
+            draw_sheet(kind, rows, args.source, note + of, extra).save(path, quality=88)
             paths.append(path)
     return paths
 
 
-def _pages(chosen: Sequence[RowReference], columns: Sequence[str]) -> Iterator[list[SheetRow]]:
+def _pages(kind: RowKind, chosen: Sequence[RowReference], columns: Sequence[str]) -> Iterator[list[SheetRow]]:
+    painter, needed = _painter(kind)
+    for first in range(0, len(chosen), PAGE_ROWS):
+        rows = list(read_rows(chosen[first : first + PAGE_ROWS], [*columns, *needed, *kind.lists]))
+        yield [
+            SheetRow(_shown(kind, row, columns), pictures)
+            for row, pictures in zip(rows, painter.paint(rows), strict=True)
+        ]
+
+
+def _shown(kind: RowKind, row: PairRow, columns: Sequence[str]) -> dict[str, object]:
+    lists = {name: ", ".join(row.values[name] or ()) for name in kind.lists if name in row.values}
+    return {name: row.values.get(name) for name in columns} | lists
+
+
+def _painter(kind: RowKind):
+    """What makes the pictures of this kind of rows, and the columns that it needs."""
+    if kind is FRONTAL_ROWS:
+        from cfr.pipeline import frontal_pictures
+
+        return frontal_pictures.FrontalPainter(), frontal_pictures.NEEDED_COLUMNS
     # Loads torch and the face model: not before the arguments are known to be right.
     import torch
 
-    from cfr.pipeline.pair_pictures import NEEDED_COLUMNS, PairPainter
+    from cfr.pipeline import pair_pictures
 
     # One picture at a time is too little work to share: on busy cores more threads make it slower.
     torch.set_num_threads(1)
-    painter = PairPainter()
-    for first in range(0, len(chosen), PAGE_ROWS):
-        rows = list(read_rows(chosen[first : first + PAGE_ROWS], [*columns, *NEEDED_COLUMNS]))
-        yield [
-            SheetRow({name: row.values.get(name) for name in columns}, pictures)
-            for row, pictures in zip(rows, painter.paint(rows), strict=True)
-        ]
+    return pair_pictures.PairPainter(), pair_pictures.NEEDED_COLUMNS
 
 
 def _describe(args: argparse.Namespace, count: int) -> str:

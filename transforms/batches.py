@@ -62,6 +62,7 @@ class UnitRecord:
         failures: so far.
         seconds: wall time per stage so far.
         isolated: the unit killed its workers before: every stage runs it item by item in a child process.
+        deleted: how many of its rows are left out for good; see `cfr.pipeline.deletions`.
     """
 
     unit: WorkUnit
@@ -70,6 +71,7 @@ class UnitRecord:
     failures: tuple[FailureRecord, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     isolated: bool = False
+    deleted: int = 0
 
 
 @dataclass(frozen=True)

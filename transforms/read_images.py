@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cfr.pipeline import manifests, progress, storage
+from cfr.pipeline import deletions, manifests, progress, storage
 from cfr.pipeline.work_units import UnreadableFile, read_footer
 from cfr.transforms.batches import FailureRecord, ImageBatch, UnitRecord, WorkUnit
 from cfr.transforms.stage import Stage, UnitError, give_up_unit
@@ -48,12 +48,15 @@ class ReadImages(Stage):
         )
         ids = pc.cast(table.column(settings.id_column), pa.string()).to_pylist()
         name = unit.path.rsplit("/", 1)[-1]
-        image_ids, usable, failures, seen = [], [], [], set()
+        unwanted = deletions.read_deleted(self.context.layout)
+        image_ids, usable, failures, seen, deleted = [], [], [], set(), 0
         for position, image_id in enumerate(ids):
             row = unit.first_row + position
             shown = image_id if image_id else f"{name}:{row}"
             image_ids.append(shown)
-            if not image_id:
+            if unwanted and deletions.digest(shown) in unwanted:
+                deleted += 1
+            elif not image_id:
                 message = f"row {row} has no id; fill column {settings.id_column!r}"
                 failures.append(FailureRecord(shown, -1, self.label, "missing_id", message))
             elif image_id in seen:
@@ -63,7 +66,7 @@ class ReadImages(Stage):
                 seen.add(image_id)
                 usable.append(position)
         kept = table.select(settings.keep_columns).replace_schema_metadata(None) if settings.keep_columns else None
-        record = UnitRecord(unit, tuple(image_ids), kept, tuple(failures), isolated=isolated)
+        record = UnitRecord(unit, tuple(image_ids), kept, tuple(failures), isolated=isolated, deleted=deleted)
         return record, np.array(usable, dtype=np.int64)
 
 

@@ -16,6 +16,8 @@ from cfr.transforms.write_shard import WriteShard, face_numbers
 
 _SUFFIX = {"png": ".png", "webp": ".webp", "jpeg": ".jpg"}
 _LONGEST_NAME = 120
+IMAGE_SCRATCH = "_tmp"
+"""Folder below that of the image files where they are written before they get their names."""
 
 
 class WriteFrontals(WriteShard):
@@ -87,7 +89,8 @@ class WriteFrontals(WriteShard):
             picture = batch.source[item] if self._keeps_source(batch, item) else batch.frontal[item]
             path = storage.join(*folders, name + _SUFFIX[settings.encoding])
             # Not the job's own scratch folder: a file cannot be renamed from one file system to another.
-            storage.publish(path, encode_image(picture, settings.encoding), storage.join(settings.images, "_tmp"))
+            scratch = storage.join(settings.images, IMAGE_SCRATCH)
+            storage.publish(path, encode_image(picture, settings.encoding), scratch)
 
     def _keeps_source(self, batch: FrontalBatch, item: int) -> bool:
         return self.context.settings.when_rejected == KEEP_SOURCE and bool(batch.rejections[item].any())
@@ -102,7 +105,7 @@ def image_name(image_id: str, face_index: int | None = None, pose_index: int | N
     """
     numbers = [f"face{face_index}"] if face_index is not None else []
     numbers += [f"pose{pose_index}"] if pose_index is not None else []
-    return "-".join([safe_name(image_id), *numbers])
+    return "+".join([safe_name(image_id), *numbers])  # a plus is in no safe name
 
 
 def safe_name(text: str) -> str:
@@ -112,7 +115,7 @@ def safe_name(text: str) -> str:
     some file systems do not tell from small letters, a digest of the text is added, so that different texts never
     share a name.
     """
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", text).strip(".")[:_LONGEST_NAME]
+    name = re.sub(r"[^A-Za-z0-9._-]|\.(?=\.)", "_", text).strip(".")[:_LONGEST_NAME]
     if name == text and name == name.lower():
         return name
     return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -145,7 +145,7 @@ def _manifest(
     by_face = [failure for failure in failures if failure.face_index >= 0]
     without = {failure.image_id for failure in by_face} - with_output
     rows_failed = len(whole_rows) + len(without)
-    rows_filtered = len(reached - with_output - without)
+    rows_filtered = len(reached - with_output - without) + record.deleted
     if len(with_output) + rows_failed + rows_filtered != record.unit.rows:
         raise RuntimeError(
             f"unit {record.unit.unit_id}: {record.unit.rows} rows in, but {len(with_output)} with output, "

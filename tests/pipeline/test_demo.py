@@ -43,7 +43,7 @@ def test_it_says_where_to_look(demo):
 
 
 def test_every_bundled_photo_becomes_pairs(demo, photos_dir):
-    rows = list(read_rows(select_rows(find_shards(str(demo[0] / "pairs")).pairs, 99), ["image_id", "quality"]))
+    rows = list(read_rows(select_rows(find_shards(str(demo[0] / "pairs")).rows, 99), ["image_id", "quality"]))
     photos = {path.name for path in photos_dir.iterdir() if path.suffix in (".png", ".jpg")}
     assert {row.values["image_id"] for row in rows} == photos
     assert len(rows) == 4 * len(photos)
@@ -54,7 +54,7 @@ def test_every_bundled_photo_becomes_pairs(demo, photos_dir):
 
 
 def test_the_repeated_pictures_are_those_of_the_job(demo):
-    rows = list(read_rows(select_rows(find_shards(str(demo[0] / "pairs")).pairs, 99), NEEDED_COLUMNS))
+    rows = list(read_rows(select_rows(find_shards(str(demo[0] / "pairs")).rows, 99), NEEDED_COLUMNS))
     for row, pictures in zip(rows[::3], PairPainter().paint(rows[::3]), strict=True):
         stored = {name: decode(row.encoded_picture(name)) for name in ("target", "occluder_mask", "face_mask")}
         masks = [torch.from_numpy(stored[name][None] > 127) for name in ("occluder_mask", "face_mask")]

@@ -113,13 +113,13 @@ def tile(sheet: Image.Image, column: int, line: int = 0) -> np.ndarray:
 
 def test_rows_come_in_the_order_of_the_shards_and_stop_at_the_limit(output):
     shards = find_shards(str(output))
-    assert len(shards.pairs) == 3
-    assert ids(select_rows(shards.pairs, 7)) == [0, 1, 2, 3, 4, 5, 6]
-    assert ids(select_rows(shards.pairs, 99)) == list(range(9))
+    assert len(shards.rows) == 3
+    assert ids(select_rows(shards.rows, 7)) == [0, 1, 2, 3, 4, 5, 6]
+    assert ids(select_rows(shards.rows, 99)) == list(range(9))
 
 
 def test_sorting_spans_shards_and_puts_missing_values_last(output):
-    pairs = find_shards(str(output)).pairs
+    pairs = find_shards(str(output)).rows
     errors = {n: 0.02 + 0.001 * ((n * 7) % 10) for n in range(9) if n != 3}
     ascending = sorted(errors, key=errors.get)
     assert ids(select_rows(pairs, 99, sort="fit_error")) == [*ascending, 3]
@@ -131,14 +131,14 @@ def test_sorting_spans_shards_and_puts_missing_values_last(output):
 @pytest.mark.parametrize("source", ["", "pairs", "pairs/a-00000000-0-5.parquet"])
 def test_an_output_its_pairs_folder_or_a_shard_can_be_shown(output, source):
     shards = find_shards(str(output / source))
-    assert ids(select_rows(shards.pairs, 2)) == [0, 1]
+    assert ids(select_rows(shards.rows, 2)) == [0, 1]
     assert len(shards.failures) == (0 if source.endswith("parquet") else 1)
 
 
 def test_a_glob_of_shards_can_be_shown(output):
     (output.parent / "plain").symlink_to(output)
     shards = find_shards(str(output.parent / "plain" / "pairs" / "a-*-5-*.parquet"))
-    assert ids(select_rows(shards.pairs, 99)) == [5, 6, 7, 8]
+    assert ids(select_rows(shards.rows, 99)) == [5, 6, 7, 8]
 
 
 def test_the_sheet_shows_the_stored_and_the_repeated_pictures(output, photo, tmp_path, capsys):
@@ -258,4 +258,5 @@ def test_what_is_no_pair_shard_is_said_so(tmp_path, capsys, content):
         pq.write_table(pa.table({"image_id": ["a"]}), path)
     assert main(["view", str(path)]) == 2
     error = capsys.readouterr().err
-    assert any(text in error for text in ("no pair shards at", "not a readable Parquet file", "is not a pair shard"))
+    known = ("no shards at", "not a readable Parquet file", "is neither a pair nor a frontal shard")
+    assert any(text in error for text in known)

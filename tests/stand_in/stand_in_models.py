@@ -23,6 +23,7 @@ from cfr.model.coefficients import Coefficients, coefficient_layout
 from cfr.model.detector import Detections
 from cfr.model.double_rotation import DoubleRotation
 from cfr.model.fitting import FaceFit
+from cfr.model.frontalization.frontalizer import Frontalized
 from cfr.model.images import encode_image
 
 GOOD, NO_FACE, DETECTOR_RAISES, FIT_RAISES, FIT_IS_NAN, TWO_FACES, ROTATION_RAISES = 200, 10, 20, 30, 40, 50, 60
@@ -120,6 +121,23 @@ class _Rotator:
         return DoubleRotation(texture, texture * visible[:, None], visible)
 
 
+class _Frontalizer:
+    """Its results depend on the wanted yaw; `ROTATION_RAISES` fails here, too."""
+
+    device = "cpu"
+
+    def frontalize(self, faces, pose, template, size) -> Frontalized:
+        kinds = (faces.photo[:, 0, 160, 160] * 255).round().int()
+        if ROTATION_RAISES in kinds.tolist():
+            raise ValueError("the frontalizer cannot take it")
+        batch = len(kinds)
+        picture = faces.photo[:, :, 160:161, 160:161].expand(-1, -1, size, size).clone()
+        picture[:, 2] = pose[:, :1, None].abs() / 90
+        mask = torch.zeros(batch, size, size, dtype=torch.bool)
+        mask[:, :, size // 2 :] = True
+        return Frontalized(picture, mask, torch.ones(batch, 5, 2), torch.full((batch,), 0.9), torch.zeros(batch))
+
+
 @dataclass(frozen=True)
 class StandInModels:
     """Same methods as `cfr.transforms.models.DefaultModels`."""
@@ -142,6 +160,12 @@ class StandInModels:
     def rotator(self):
         return _Rotator()
 
+    def frontalizer(self):
+        return _Frontalizer()
+
+    def identity_encoder(self):
+        return None
+
     def active(self):
         return [{"part": "stand-in", "name": "stand-in", "licence": "none", "digest": self.digest}]
 
@@ -157,6 +181,16 @@ def run(*arguments: str, models: StandInModels | None = None) -> int:
     add_arguments(parser)
     args, beam_arguments = parser.parse_known_args(list(map(str, arguments)))
     return run_pairs(args, beam_arguments, models or StandInModels())
+
+
+def run_frontalize(*arguments: str, models: StandInModels | None = None) -> int:
+    """`cfr frontalize` with the stand-in; as `run`."""
+    from cfr.pipeline import frontalize
+
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    frontalize.add_arguments(parser)
+    args, beam_arguments = parser.parse_known_args(list(map(str, arguments)))
+    return frontalize.run_frontalize(args, beam_arguments, models or StandInModels())
 
 
 if __name__ == "__main__":
