@@ -37,7 +37,7 @@ def push_pull(values: Tensor, weight: Tensor) -> Tensor:
     Returns:
         (B,C,H,W): the values where the weight is 1. Frames that know nothing are 0.
     """
-    if min(values.shape[-2:]) <= 1:
+    if max(values.shape[-2:]) <= 1:
         return values * (weight > 0)
     total = _halved(weight)
     coarse = _halved(values * weight) / total.clamp(min=_TINY)
