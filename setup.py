@@ -5,6 +5,7 @@ from setuptools import setup
 PACKAGES = {
     "cfr.model": "model",
     "cfr.model.networks": "model/networks",
+    "cfr.model.training": "model/training",
     "cfr.model.paper": "model/paper",
     "cfr.model.frontalization": "model/frontalization",
     "cfr.transforms": "transforms",
@@ -31,6 +32,7 @@ setup(
         "pillow>=11",
         "pyarrow>=18",
         "safetensors>=0.4",
+        "tensorboard>=2.18",
         "torch>=2.6",
         "tqdm>=4.66",
     ],

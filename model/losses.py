@@ -36,13 +36,19 @@ def occlusion_mask(mask: Tensor, target: Tensor) -> Tensor:
     return mse_loss(mask, target)
 
 
+def masked_error(image: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Numerator and denominator of `masked_reconstruction`: several processes add them up before they divide."""
+    error = (image - target).abs().sum(1, keepdim=True)
+    return (error * mask).sum(), mask.sum() + 1e-7
+
+
 def masked_reconstruction(image: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Absolute error (B,3,H,W), summed over colours, as a mean weighted by the *predicted* mask (B,1,H,W).
 
     The gradient flows into the mask, too, as in the authors' code.
     """
-    error = (image - target).abs().sum(1, keepdim=True)
-    return (error * mask).sum() / (mask.sum() + 1e-7)
+    error, weight = masked_error(image, target, mask)
+    return error / weight
 
 
 def perceptual(network: VGG19Slices | ResNet50Slices, image: Tensor, target: Tensor) -> Tensor:

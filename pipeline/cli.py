@@ -23,6 +23,7 @@ COMMANDS = {
     "ingest": ("cfr.pipeline.ingest", "pack photographs (folders, files, globs, tar, zip) into image shards"),
     "pairs": ("cfr.pipeline.pairs", "make training pairs from image shards"),
     "frontalize": ("cfr.pipeline.frontalize", "turn the faces of image shards to a frontal or any other pose"),
+    "train": ("cfr.pipeline.train", "train the generator on pairs, on one device or many"),
     "evaluate": ("cfr.pipeline.evaluate", "measure fit, occluder mask and guidance on labelled photos"),
     "view": ("cfr.pipeline.view", "draw a contact sheet or a gallery page of pairs or frontal faces"),
     "delete": ("cfr.pipeline.delete", "remove the rows of some photos from outputs, for good"),
@@ -36,6 +37,7 @@ examples:
   cfr ingest photos/ --output shards
   cfr pairs --input 'shards/*.parquet' --output pairs --workers 2
   cfr view pairs --output sheet.png
+  cfr train --pairs pairs --output run
 """
 # A number, or as in `--sort -fit_error` a column's name; no command has an option of this shape.
 _NEGATIVE_VALUE = re.compile(r"-\.?\d|-[^\W\d]\w")

@@ -1,0 +1,36 @@
+"""A picture of what the generator makes of some pairs."""
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+COLUMNS = ("rotated", "guidance", "output", "mask", "mask of the pair", "target")
+_GAP, _HEADER = 4, 24
+_PAPER, _INK = (255, 255, 255), (40, 40, 40)
+
+
+def sample_grid(columns: dict[str, Tensor]) -> Image.Image:
+    """Pairs below each other.
+
+    Args:
+        columns: by the names of COLUMNS: (B,3,S,S), masks (B,1,S,S), float 0..1.
+
+    Returns:
+        RGB picture.
+    """
+    tiles = {name: _tiles(columns[name]) for name in COLUMNS}
+    rows, size = tiles["output"].shape[:2]
+    page = Image.new("RGB", (len(COLUMNS) * (size + _GAP) - _GAP, _HEADER + rows * (size + _GAP) - _GAP), _PAPER)
+    draw = ImageDraw.Draw(page)
+    for column, name in enumerate(COLUMNS):
+        left = column * (size + _GAP)
+        draw.text((left + size // 2, _HEADER // 2), name, fill=_INK, font=ImageFont.load_default(12), anchor="mm")
+        for row, tile in enumerate(tiles[name]):
+            page.paste(Image.fromarray(tile), (left, _HEADER + row * (size + _GAP)))
+    return page
+
+
+def _tiles(pictures: Tensor) -> np.ndarray:
+    """(B,C,S,S) -> (B,S,S,3) uint8."""
+    array = (pictures.float().clamp(0, 1) * 255).round().byte().cpu().permute(0, 2, 3, 1).numpy()
+    return np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array
