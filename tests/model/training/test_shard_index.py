@@ -81,7 +81,7 @@ def test_a_damaged_shard_is_named(tmp_path, shards):
     path = tmp_path / "cut.parquet"
     whole = Path(shards[0].path).read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(TrainingDataError, match="cut.parquet"):
+    with pytest.raises(TrainingDataError, match="cut"):
         build_index([Shard(str(path), "x")], "image_id", 0.1)
 
 
