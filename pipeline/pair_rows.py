@@ -1,5 +1,6 @@
 """Finding, choosing and reading rows of pair and frontal shards without loading whole shards."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ def find_shards(source: str) -> ShardSet:
         rows = _list_parquet(rows_folder)
         if rows:
             return ShardSet(rows, _list_parquet(storage.join(output, "failures")))
-    rows = tuple(storage.match(source))
+    rows = () if os.path.isdir(source) else tuple(storage.match(source))
     if not rows:
         raise UserError(
             f"no shards at {source}: give the --output folder of `cfr pairs` or `cfr frontalize`, or *.parquet files "

@@ -8,6 +8,7 @@ import dataclasses
 import fcntl
 import functools
 import importlib.metadata
+import os
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -77,7 +78,8 @@ def run(args: argparse.Namespace, beam_arguments: Sequence[str]) -> int:
     except (ConfigError, ValueError) as error:
         raise UserError(str(error)) from error
     try:
-        return _train(args, config, processes)
+        with _deterministic(config.deterministic):
+            return _train(args, config, processes)
     except (ConfigError, TrainingDataError, CheckpointError, FileNotFoundError) as error:
         raise UserError(str(error)) from error
     except NonFiniteLoss as error:
@@ -95,7 +97,6 @@ def _train(args: argparse.Namespace, config: TrainConfig, processes: Processes) 
     folder = Path(args.output)
     check(config, processes.world_size)
     torch.manual_seed(config.seed)
-    torch.use_deterministic_algorithms(config.deterministic)
     index = _index(args.pairs, config)
     # Beam's file systems open what is not local.
     open_file = None if storage.is_local(index.shards[0].path) else storage.open_read
@@ -192,6 +193,20 @@ def _describe(log: RunLog, args: argparse.Namespace, config: TrainConfig, proces
         log.say("no rows are held out: nothing will be measured")
     if processes.first and not (Path(args.output) / "checkpoints").exists():
         write_atomically(Path(args.output) / "config.toml", lambda path: path.write_text(text))
+
+
+@contextmanager
+def _deterministic(wanted: bool) -> Iterator[None]:
+    """Kernels that give the same bits each time, or an error from those that cannot."""
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 @contextmanager
