@@ -130,7 +130,7 @@ def _config(args: argparse.Namespace) -> TrainConfig:
 
 def _index(pairs: str, config: TrainConfig) -> ShardIndex:
     """Check the shards and choose their rows."""
-    files = storage.in_parallel(lambda path: read_footer(path, path), list(find_shards(pairs).pairs))
+    files = storage.in_parallel(lambda path: read_footer(path, path), list(find_shards(pairs).rows))
     for file in files:
         if isinstance(file, UnreadableFile):
             raise UserError(f"{file.path}: {file.message}")
