@@ -11,7 +11,7 @@ from cfr.model.frontalization.composite import PaintedFaces
 from cfr.model.frontalization.scene import Scene
 from cfr.model.frontalization.texture import take_texture
 from cfr.model.morphology import erode
-from cfr.model.networks.spectral import fold_spectral_norm
+from cfr.model.networks.prepared_generator import PreparedGenerator
 
 # As for the pairs that it was trained on: below this cosine a texture is smeared, and left out.
 _GRAZING = 0.12
@@ -19,8 +19,6 @@ _GRAZING = 0.12
 
 class GeneratorPainter:
     """Paints with CFRNet, in the frame that it was trained in.
-
-    On CUDA it runs in bfloat16, everywhere with channels last and with its spectral norms folded into the weights.
 
     Args:
         path: checkpoint, the authors' or one of `cfr train`.
@@ -30,10 +28,7 @@ class GeneratorPainter:
     frame = ("crop224", CROP_SIZE)
 
     def __init__(self, path: str | PathLike, device: str = "cpu"):
-        network = load_generator(path)
-        fold_spectral_norm(network)
-        self.half = torch.device(device).type == "cuda"
-        self.network = network.to(device).to(memory_format=torch.channels_last)
+        self.network = PreparedGenerator(load_generator(path), device)
 
     def paint(self, scene: Scene) -> PaintedFaces:
         """Paint the mesh of the wanted view.
@@ -49,7 +44,5 @@ class GeneratorPainter:
 
     def complete(self, rotated: Tensor, guidance: Tensor) -> tuple[Tensor, Tensor]:
         """The network: (B,3,224,224) RGB 0..1 twice -> completed faces (B,3,224,224) 0..1, mask (B,224,224) 0..1."""
-        pair = [(2 * each - 1).contiguous(memory_format=torch.channels_last) for each in (rotated, guidance)]
-        with torch.autocast(rotated.device.type, torch.bfloat16, enabled=self.half):
-            image, mask = self.network(*pair)
-        return (image.float() / 2 + 0.5).clamp(0, 1), mask[:, 0].float()
+        image, mask = self.network(2 * rotated - 1, 2 * guidance - 1)
+        return (image / 2 + 0.5).clamp(0, 1), mask[:, 0]
