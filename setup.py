@@ -32,6 +32,7 @@ setup(
         "pillow>=11",
         "pyarrow>=18",
         "safetensors>=0.4",
+        "shtab>=1.7",
         "tensorboard>=2.18",
         "torch>=2.6",
         "tqdm>=4.66",

@@ -13,9 +13,11 @@ import importlib.metadata
 import os
 import re
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
+from cfr.pipeline import console
 from cfr.pipeline.errors import UserError, reject_unknown_arguments
 
 # name -> (module, one line for `cfr --help`)
@@ -28,6 +30,8 @@ COMMANDS = {
     "view": ("cfr.pipeline.view", "draw a contact sheet or a gallery page of pairs or frontal faces"),
     "delete": ("cfr.pipeline.delete", "remove the rows of some photos from outputs, for good"),
     "models": ("cfr.pipeline.models", "list the models in use: licence, digest, how to bring your own"),
+    "doctor": ("cfr.pipeline.doctor", "look over this machine: versions, threads, CUDA, disk, models"),
+    "completion": ("cfr.pipeline.completion", "print the script for tab completion in bash or zsh"),
     "demo": ("cfr.pipeline.demo", "make pairs from the bundled photographs and draw the contact sheet"),
 }
 
@@ -69,13 +73,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             reject_unknown_arguments(beam_arguments)
             parser.print_help()
             return 2
+        console.configure(vars(args).pop("quiet", False), vars(args).pop("verbose", False))
         code = importlib.import_module(COMMANDS[args.command][0]).run(args, beam_arguments)
         sys.stdout.flush()
         return code
     except UserError as error:
-        print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        label = console.coloured("error:", "red", sys.stderr)
+        print(f"{program}: {label} {' '.join(str(error).split())}", file=sys.stderr)
         if error.detail:
             print(error.detail, file=sys.stderr)
+        if console.is_verbose():
+            traceback.print_exception(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
@@ -90,17 +98,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def add_command(subparsers: argparse._SubParsersAction, name: str, summary: str) -> argparse.ArgumentParser:
     """Parser of one command, or of a command's own sub-command; summary: a phrase in lower case."""
-    return subparsers.add_parser(
+    parser = subparsers.add_parser(
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    _add_loudness(parser)
+    return parser
 
 
-def _build_parser(command: str | None) -> argparse.ArgumentParser:
-    """Parser that lists every command but knows the flags of `command` only."""
+def build_full_parser() -> argparse.ArgumentParser:
+    """Parser with the flags of all commands; importing them all takes seconds."""
+    return _build_parser(*COMMANDS)
+
+
+def _add_loudness(parser: argparse.ArgumentParser) -> None:
+    # No defaults: those of a sub-command would undo what was said before its name.
+    add = parser.add_argument_group("what is told").add_argument
+    add("-q", "--quiet", action="store_true", default=argparse.SUPPRESS, help="results and errors only")
+    add("-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help="log messages, and an error's origin")
+
+
+def _build_parser(*commands: str | None) -> argparse.ArgumentParser:
+    """Parser that lists every command but knows the flags of some only."""
     parser = _Parser(
         prog="cfr",
         description="Training pairs for joint face rotation and de-occlusion, and bulk face frontalisation.",
@@ -109,10 +131,11 @@ def _build_parser(command: str | None) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"cfr {importlib.metadata.version('cfr')}")
+    _add_loudness(parser)
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name, (module, summary) in COMMANDS.items():
         subparser = add_command(subparsers, name, summary)
-        if name == command:
+        if name in commands:
             importlib.import_module(module).add_arguments(subparser)
     return parser
 

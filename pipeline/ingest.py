@@ -17,7 +17,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from cfr.pipeline import storage
+from cfr.pipeline import console, storage
 from cfr.pipeline.errors import UserError, reject_unknown_arguments
 from cfr.pipeline.image_shards import shard_name, write_image_shard
 from cfr.pipeline.sources import Photo, Skipped, list_photos, read_photos
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace, beam_arguments: Sequence[str]) -> int:
     reject_unknown_arguments(beam_arguments)
     say = sys.stderr if args.json else sys.stdout
     sources = ", ".join(args.sources)
-    print(f"ingest: sources {sources}; output {args.output}; rows per shard {args.rows_per_shard}", file=say)
+    console.note(f"ingest: sources {sources}; output {args.output}; rows per shard {args.rows_per_shard}")
     existing = _existing(args.output, args.overwrite)
     photos, skipped = list_photos(args.sources)
     if not photos:
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace, beam_arguments: Sequence[str]) -> int:
 def _write(photos: list[Photo], output: str, rows_per_shard: int, shards: int, unreadable: list[Skipped]) -> None:
     """Write all shards, in order; photos that cannot be read are left out and added to `unreadable`."""
     scratch = storage.join(output, "_tmp")
-    with tqdm(total=len(photos), unit="photo", disable=None) as progress:
+    with tqdm(total=len(photos), unit="photo", disable=console.is_quiet() or None) as progress:
         rows = read_photos(photos)
         for index in range(shards):
             planned = min(rows_per_shard, len(photos) - index * rows_per_shard)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 
-from cfr.pipeline import launch, manifests, progress, stats, storage, work_units
+from cfr.pipeline import console, launch, manifests, progress, stats, storage, work_units
 from cfr.pipeline.errors import UserError
 from cfr.pipeline.job_hash import JobIdentity, check_same_job, read_job, write_job
 from cfr.pipeline.launch import Launch, Outcome, Watch
@@ -135,8 +135,9 @@ def run(
     Raises:
         UserError: the output cannot be written, or its disk is too small.
     """
-    for line in _describe(plan):
-        print(line)
+    if options.dry_run or not console.is_quiet():
+        for line in _describe(plan):
+            print(line)
     needed = _needed(plan, estimate, launched.workers)
     free = launch.free_bytes(layout.output)
     too_small = free is not None and needed.bytes > free

@@ -10,6 +10,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from cfr.pipeline import job, launch, work_units
+from cfr.pipeline.console import note
 from cfr.pipeline.errors import UserError
 from cfr.pipeline.graph import GraphOptions
 from cfr.pipeline.job_hash import JobIdentity
@@ -144,8 +145,8 @@ def _print_configuration(args: argparse.Namespace, settings: JobSettings, identi
     values = {**vars(args), "id_column": settings.id_column, "image_column": settings.image_column}
     for name, value in values.items():
         if name != "command" and value not in (None, "", (), False):
-            print(f"{name}: {' '.join(map(str, value)) if isinstance(value, list | tuple) else value}")
-    print(f"job hash: {identity.hash}")
+            note(f"{name}: {' '.join(map(str, value)) if isinstance(value, list | tuple) else value}")
+    note(f"job hash: {identity.hash}")
 
 
 def _check_cuda(models: DefaultModels) -> None:

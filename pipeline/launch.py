@@ -24,7 +24,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from tqdm import tqdm
 
-from cfr.pipeline import local_worker, progress, storage
+from cfr.pipeline import console, local_worker, progress, storage
 from cfr.pipeline.errors import UserError
 from cfr.pipeline.manifests import Layout
 
@@ -218,7 +218,12 @@ def _supervise(run: _Run, watch: Watch, signals: _Signals) -> str:
     last_change, last_state = started, None
     warned = False
     with tqdm(
-        total=watch.rows, unit=" images", file=sys.stderr, mininterval=0.5 if interactive else 30.0, dynamic_ncols=True
+        total=watch.rows,
+        unit=" images",
+        file=sys.stderr,
+        mininterval=0.5 if interactive else 30.0,
+        dynamic_ncols=True,
+        disable=console.is_quiet(),
     ) as bar:
         while True:
             run.thread.join(_POLL_SECONDS)

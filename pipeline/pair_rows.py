@@ -48,8 +48,12 @@ class PairRow:
         return value["bytes"] if isinstance(value, dict) else value
 
 
-def find_shards(source: str) -> ShardSet:
+def find_shards(source: str, flag: str = "") -> ShardSet:
     """Shards of an output folder of `cfr pairs` or `cfr frontalize`, of its folder of shards, a shard, or a glob.
+
+    Args:
+        source: where.
+        flag: of the command line that named it, for the error's message.
 
     Raises:
         UserError: nothing there, or nothing that is a Parquet file.
@@ -63,8 +67,8 @@ def find_shards(source: str) -> ShardSet:
     rows = () if os.path.isdir(source) else tuple(storage.match(source))
     if not rows:
         raise UserError(
-            f"no shards at {source}: give the --output folder of `cfr pairs` or `cfr frontalize`, or *.parquet files "
-            "from its pairs/ or frontal/"
+            f"{flag}{': ' if flag else ''}no shards at {source}: give the --output folder of `cfr pairs` or "
+            "`cfr frontalize`, or *.parquet files from its pairs/ or frontal/"
         )
     return ShardSet(rows, ())
 

@@ -29,7 +29,7 @@ from cfr.model.training.pair_dataset import COLUMNS
 from cfr.model.training.processes import Processes
 from cfr.model.training.run_log import RunLog
 from cfr.model.training.shard_index import Shard, ShardIndex, TrainingDataError, build_index
-from cfr.pipeline import storage
+from cfr.pipeline import console, storage
 from cfr.pipeline.errors import UserError, reject_unknown_arguments
 from cfr.pipeline.pair_rows import find_shards
 from cfr.pipeline.where import comparable_columns, parse_where
@@ -105,7 +105,7 @@ def _train(args: argparse.Namespace, config: TrainConfig, processes: Processes) 
         export_generator, settings=config_text(config), facts=_facts(args.pairs, index, processes)
     )
     task = GanTraining(config, processes, export)
-    with _only_run(folder, processes), RunLog(folder, processes.first) as log:
+    with _only_run(folder, processes), RunLog(folder, processes.first, not console.is_quiet()) as log:
         _describe(log, args, config, processes, data)
         trainer = Trainer(task, data, config, processes, folder, log)
         outcome = trainer.run()
@@ -130,7 +130,7 @@ def _config(args: argparse.Namespace) -> TrainConfig:
 
 def _index(pairs: str, config: TrainConfig) -> ShardIndex:
     """Check the shards and choose their rows."""
-    files = storage.in_parallel(lambda path: read_footer(path, path), list(find_shards(pairs).rows))
+    files = storage.in_parallel(lambda path: read_footer(path, path), list(find_shards(pairs, "--pairs").rows))
     for file in files:
         if isinstance(file, UnreadableFile):
             raise UserError(f"{file.path}: {file.message}")

@@ -18,11 +18,13 @@ class RunLog:
     Args:
         folder: of the run.
         first: whether this is the first process.
+        show_bar: whether its progress is shown.
     """
 
-    def __init__(self, folder: Path, first: bool):
+    def __init__(self, folder: Path, first: bool, show_bar: bool = True):
         self.folder = folder
         self.first = first
+        self._show_bar = show_bar
         self._bar: tqdm | None = None
         self._board: SummaryWriter | None = None
         self._lines = None
@@ -54,7 +56,12 @@ class RunLog:
         self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1)
         self._batch_size = batch_size
         self._bar = tqdm(
-            total=last * batch_size, initial=step * batch_size, unit=" pairs", dynamic_ncols=True, mininterval=1.0
+            total=last * batch_size,
+            initial=step * batch_size,
+            unit=" pairs",
+            dynamic_ncols=True,
+            mininterval=1.0,
+            disable=not self._show_bar,
         )
 
     def advance(self) -> None:
