@@ -176,7 +176,7 @@ PARTS = (
         bring_your_own=(
             Alternative(
                 "IR-SE-50 identity encoder",
-                "cfr frontalize --identity FILE; cfr train",
+                "cfr frontalize --identity FILE; cfr train --identity-weights FILE",
                 f"{_AUTHORS}, face_res_50.pth; or github.com/TreB1eN/InsightFace_Pytorch, model_ir_se50.pth",
                 "none stated, or MIT for the code; trained on MS-Celeb-1M (research)",
             ),
@@ -189,7 +189,7 @@ PARTS = (
         bring_your_own=tuple(
             Alternative(
                 f"{name} for the perceptual loss",
-                "cfr train",
+                "cfr train --perceptual-weights FILE",
                 f"torchvision: download.pytorch.org/models/{file}",
                 "BSD-3-Clause for the code; trained on ImageNet (research)",
             )
