@@ -9,18 +9,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cfr.model.frontalization.pyramids import blend_bands, distance, smooth_ratio
+from cfr.model.frontalization.outline import outline_trust
+from cfr.model.frontalization.pyramids import blend_bands, smooth_ratio
 from cfr.model.frontalization.scene import Scene
 from cfr.model.frontalization.texture import Texture, take_texture
-from cfr.model.frontalization.views import View
 
 # Added to colours before ratios are taken: dark pixels are noise.
 _DARK = 0.04
 _LARGEST_LOG_GAIN = 0.9
 # Pixels per degree of freedom of the gain between two layers.
 _GAIN_SCALE = 14
-# Pixels of the photo from the mesh's rim that are not used, and over how many more trust rises for a head in profile.
-_RIM, _TURNED_RIM = 2.0, 32.0
 # Trust below which a texture is not used at all.
 _LEAST_TRUST = 0.1
 # The mirrored texture is taken where its trust is higher by more than this: own pixels are preferred, but not smears.
@@ -48,25 +46,13 @@ class CompositePainter:
 
     def paint(self, scene: Scene) -> PaintedFaces:
         """Paint the mesh of the wanted view."""
-        trusted = scene.usable * silhouette_trust(scene.source, scene.pose)
+        trusted = scene.usable * outline_trust(scene.photo, scene.source, scene.pose)
         own = take_texture(scene.photo, trusted, scene.source, scene.target, scene.triangles)
         other = take_texture(scene.photo.flip(-1), trusted.flip(-1), scene.flipped, scene.target, scene.triangles)
         take_own = (own.trust > _LEAST_TRUST) & (own.trust > _MIRROR_ADVANTAGE * other.trust)
         take_other = (other.trust > _LEAST_TRUST) & ~take_own
         colour = layered(scene.guidance, own, other, take_own, take_other)
         return PaintedFaces(colour, take_own[:, 0], take_other[:, 0])
-
-
-def silhouette_trust(source: View, pose: Tensor) -> Tensor:
-    """(B,1,S,S) 0..1, rising from the mesh's rim inwards.
-
-    What lies near the outline of a turned head is seen at a slant, and where the fit is a few degrees off it shows the
-    background: the more the head is turned, the farther from the rim the photo is believed, as its mirror image shows
-    the same places from nearer.
-    """
-    turn = torch.sin(torch.deg2rad(pose[:, 0])).square()[:, None, None]
-    depth_inside = distance(~source.gbuffer.covered) - _RIM
-    return (depth_inside / (1 + _TURNED_RIM * turn)).clamp(0, 1)[:, None]
 
 
 def layered(guidance: Tensor, own: Texture, other: Texture, take_own: Tensor, take_other: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ def complete_surroundings(scene: Scene, face: Tensor) -> Surroundings:
     turning = ((STANDING - away) / (STANDING - TURNING)).clamp(0, 1)[:, None]
 
     # Soft where one takes over from the other; both are there on either side.
-    own_weight = own_known * F.avg_pool2d(own_known, _SEAM, stride=1, padding=_SEAM // 2, count_include_pad=False)
+    own_weight = own_known * _window_mean(own_known, _SEAM)
     other_weight = other_known * (1 - own_weight)
     own_known = torch.where(other_known > 0.5, own_weight, own_known)
     turned_known = own_known + other_weight
@@ -100,12 +100,19 @@ def _shown(points: Tensor, view: View, usable: Tensor, shape: tuple[int, int]) -
     place, depth = view.to_frame(points)
     place = place.view(len(points), *shape, 2)
     depth = depth.view(len(points), 1, *shape)
-    surface = torch.where(view.gbuffer.covered, view.gbuffer.depth, 1e3)[:, None]
+    nearness = torch.where(view.gbuffer.covered, 1 / view.gbuffer.depth, 0.0)
     # The nearest of the face around the place: what is next to its rim in the photo is mixed with it.
-    nearest = -F.max_pool2d(-surface, 5, stride=1, padding=2)
-    in_front = sample_image(1 / nearest, place)
+    in_front = sample_image(dilate(nearness, 5)[:, None], place)
     hidden = in_front > 1 / (depth - _BEHIND).clamp(min=1)
     return place, sample_image(usable, place) * ~hidden
+
+
+def _window_mean(values: Tensor, size: int) -> Tensor:
+    """Mean of the square around each pixel, of what of it lies in the frame."""
+    for window in ((size, 1), (1, size)):
+        padding = tuple(side // 2 for side in window)
+        values = F.avg_pool2d(values, window, stride=1, padding=padding, count_include_pad=False)
+    return values
 
 
 def _standing(pixels: Tensor, source: View, target: View) -> Tensor:
