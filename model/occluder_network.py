@@ -1,8 +1,8 @@
 """A small network that tells an occluder from the face: photo, guidance and place on the face in, probability out.
 
-It judges what the comparison of colours alone cannot: skin-coloured hands by their outline, white masks that the fit has
-taken for pale skin, against shadows, beards and make-up, which belong to the face. It was trained on renderings only
-(scripts/occluder_network).
+It judges what the comparison of colours alone cannot: skin-coloured hands by their outline, white masks that the fit
+has taken for pale skin, against shadows, beards and make-up, which belong to the face. It was trained by
+scripts/occluder_network on renderings, and on composites of the two bundled photographs.
 """
 
 import functools

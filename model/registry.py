@@ -144,9 +144,11 @@ PARTS = (
         ),
     ),
     Part(
-        "occluder mask",
-        "robust colour residual",
+        "occluder_mask",
+        "occluder network, trained on renderings",
         "Apache-2.0",
+        source="data/occluder_network.safetensors, trained by scripts/occluder_network on renderings of CC0 models",
+        weights=lambda: _data_file("occluder_network.safetensors"),
         bring_your_own=(
             Alternative(
                 "BiSeNet face parsing network",

@@ -65,7 +65,9 @@ def random_coefficients(model: MorphableModel, generator: np.random.Generator, b
     albedo = normal(batch, albedos)
     albedo[:, 0] *= 1.2
     light = torch.zeros(batch, 9, 3)
-    direction = torch.nn.functional.normalize(normal(batch, 3) * torch.tensor([1.0, 0.7, 0.6]) + torch.tensor([0, 0.4, 0.8]), dim=1)
+    direction = torch.nn.functional.normalize(
+        normal(batch, 3) * torch.tensor([1.0, 0.7, 0.6]) + torch.tensor([0, 0.4, 0.8]), dim=1
+    )
     directed = torch.from_numpy(generator.uniform(0.05, 0.55, (batch, 1))).float()
     level = torch.from_numpy(generator.uniform(0.8, 1.25, (batch, 1))).float()
     bands = torch.cat([1 - directed, directed * direction[:, [1, 2, 0]]], 1) * level / _BAND_SCALE
@@ -200,13 +202,18 @@ def _shading(model: MorphableModel, coefficients: Coefficients, mesh: PosedMesh,
 def _detailed(generator, guidance, place, normals, region, model) -> np.ndarray:
     """The rendering with skin texture, blemishes, beard, wrinkles, gloss and hard shadows: (224,224,3)."""
     log_change = np.zeros((SIZE, SIZE, 1))
-    log_change = log_change + generator.uniform(0.01, 0.07) * spectral_noise(generator, SIZE, generator.uniform(0.3, 1.2))[..., None]
+    log_change = (
+        log_change
+        + generator.uniform(0.01, 0.07) * spectral_noise(generator, SIZE, generator.uniform(0.3, 1.2))[..., None]
+    )
     blotches = spectral_noise(generator, SIZE, 1.6)[..., None] * generator.uniform(0, 0.08) * np.array([0.1, 1.0, 0.8])
     log_change = log_change + blotches
     if generator.random() < 0.5:  # wrinkles: thin dark ridges of a smooth field
         field = spectral_noise(generator, SIZE, generator.uniform(1.6, 2.4), 3.0)
         ridge = np.exp(-((np.sin(field * generator.uniform(2, 6)) / 0.25) ** 2))
-        log_change = log_change - generator.uniform(0.05, 0.35) * (ridge * (spectral_noise(generator, SIZE, 2) > 0.3))[..., None]
+        log_change = (
+            log_change - generator.uniform(0.05, 0.35) * (ridge * (spectral_noise(generator, SIZE, 2) > 0.3))[..., None]
+        )
     for _ in range(generator.integers(0, 12)):  # moles, pimples
         y, x = generator.integers(0, SIZE, 2)
         y0, x0, radius = max(y - 4, 0), max(x - 4, 0), generator.uniform(0.6, 2)
@@ -221,7 +228,9 @@ def _detailed(generator, guidance, place, normals, region, model) -> np.ndarray:
         names = [model.region_names.index(name) for name in ("lips", "eyelids")]
         paint = np.isin(region, names[: generator.integers(1, 3)]).astype(float)
         paint = soft(paint, 1.0)[..., None] * generator.uniform(0.2, 0.8)
-        face = face * (1 - paint) + paint * face * np.array([1.1, generator.uniform(0.3, 1.0), generator.uniform(0.4, 1.1)])
+        face = face * (1 - paint) + paint * face * np.array(
+            [1.1, generator.uniform(0.3, 1.0), generator.uniform(0.4, 1.1)]
+        )
     gloss = np.clip(normals @ _direction(generator), 0, 1) ** generator.uniform(8, 40)
     face = face + generator.uniform(0, 0.35) * gloss[..., None]
     if generator.random() < 0.45:  # a shadow or a lit patch with a hard or soft edge
@@ -244,7 +253,9 @@ def _bearded(generator, face, place, region, model) -> np.ndarray:
     moustache = (y < upper + 0.13 + ragged) & (y > upper - 0.02) & (x < 0.3 + ragged)
     chin = (y < lower + 0.02 + ragged) & (x < generator.uniform(0.15, 0.8))
     cheeks = y < upper - 0.1 + 0.9 * np.clip(x - generator.uniform(0.3, 0.5), 0, 1) + ragged
-    shape = {0: moustache, 1: moustache | chin, 2: moustache | chin | cheeks, 3: chin | cheeks}[int(generator.integers(4))]
+    shape = {0: moustache, 1: moustache | chin, 2: moustache | chin | cheeks, 3: chin | cheeks}[
+        int(generator.integers(4))
+    ]
     skin = ~np.isin(region, [model.region_names.index(name) for name in ("lips", "mouth_interior", "teeth", "tongue")])
     share = soft((shape & skin).astype(float), generator.uniform(1.0, 5.0)) * generator.uniform(0.2, 0.95)
     strands = spectral_noise(generator, SIZE, 0.6, 4.0)
@@ -277,7 +288,9 @@ def _surrounded(generator, face, covered, place, landmarks, shading, skin) -> tu
     on_face = covered & (place[..., 1] + sides * np.clip(np.abs(place[..., 0]) - 0.35, 0, 1) + ragged > line)
     top = middle - (chin - middle) * generator.uniform(0.2, 0.5)
     reach = width * generator.uniform(0.52, 0.8)
-    outside = ~covered & (((x - top[0]) / reach) ** 2 + ((y - top[1]) / (reach * generator.uniform(0.9, 1.3))) ** 2 < 1 + 2 * ragged)
+    outside = ~covered & (
+        ((x - top[0]) / reach) ** 2 + ((y - top[1]) / (reach * generator.uniform(0.9, 1.3))) ** 2 < 1 + 2 * ragged
+    )
     if generator.random() < 0.4:  # long hair beside the face
         outside |= ~covered & (np.abs(x - top[0]) < reach) & (y > top[1]) & (y < chin[1] + generator.uniform(-20, 80))
     light = np.where(covered, shading, 0.8)[..., None].clip(0.3, 1.3)

@@ -11,8 +11,9 @@ import torch
 
 from cfr.model.rasterize import interpolate, rasterize
 
-_BONES = ("lowerarm02", "wrist", "metacarpal1", "metacarpal2", "metacarpal3", "metacarpal4") + tuple(
-    f"finger{finger}-{joint}" for finger in range(1, 6) for joint in range(1, 4)
+_BONES = (
+    *("lowerarm02", "wrist", "metacarpal1", "metacarpal2", "metacarpal3", "metacarpal4"),
+    *(f"finger{finger}-{joint}" for finger in range(1, 6) for joint in range(1, 4)),
 )
 # A vertex belongs to the cut-out arm if these bones have at least this share of it.
 _LEAST_WEIGHT = 0.5
@@ -137,9 +138,7 @@ class HandModel:
         points = (points - wrist) @ frame.T
         return points * generator.uniform(0.9, 1.1, 3)
 
-    def render(
-        self, generator: np.random.Generator, colour: np.ndarray, light: np.ndarray, size: int
-    ) -> RenderedHand:
+    def render(self, generator: np.random.Generator, colour: np.ndarray, light: np.ndarray, size: int) -> RenderedHand:
         """Picture of a hand in a random pose that fills about the frame.
 
         Args:

@@ -55,7 +55,7 @@ def _polygon(points: np.ndarray, width: float = 0.0, outline_only: bool = False)
     canvas = Image.new("L", (SIZE * _OVERSAMPLING,) * 2, 0)
     draw = ImageDraw.Draw(canvas)
     if outline_only:
-        draw.line([*scaled, scaled[0]], fill=255, width=max(int(round(width * _OVERSAMPLING)), 1), joint="curve")
+        draw.line([*scaled, scaled[0]], fill=255, width=max(round(width * _OVERSAMPLING), 1), joint="curve")
     else:
         draw.polygon(scaled, fill=255)
     return np.asarray(canvas.resize((SIZE, SIZE), Image.Resampling.BOX), np.float64) / 255
@@ -64,7 +64,7 @@ def _polygon(points: np.ndarray, width: float = 0.0, outline_only: bool = False)
 def _line(points: np.ndarray, width: float) -> np.ndarray:
     canvas = Image.new("L", (SIZE * _OVERSAMPLING,) * 2, 0)
     scaled = [tuple(point) for point in np.asarray(points) * _OVERSAMPLING]
-    ImageDraw.Draw(canvas).line(scaled, fill=255, width=max(int(round(width * _OVERSAMPLING)), 1), joint="curve")
+    ImageDraw.Draw(canvas).line(scaled, fill=255, width=max(round(width * _OVERSAMPLING), 1), joint="curve")
     return np.asarray(canvas.resize((SIZE, SIZE), Image.Resampling.BOX), np.float64) / 255
 
 
@@ -108,7 +108,7 @@ def _medical_mask(generator: np.random.Generator, subject: Subject, hands: HandM
     colour = np.broadcast_to(base, (SIZE, SIZE, 3)) if plain else pattern(generator, SIZE, base)
     y, x = np.mgrid[:SIZE, :SIZE].astype(np.float64)
     dome = soft(subject.normals, 6.0)
-    direction = generator.normal(size=3) + [0, 0.8, 1.0]
+    direction = generator.normal(loc=[0, 0.8, 1.0])
     shade = 0.72 + 0.4 * (dome @ (direction / np.linalg.norm(direction))) * generator.uniform(0.2, 1.0)
     if generator.random() < 0.6:  # pleats
         axis = points[8] - points[27]
@@ -137,13 +137,15 @@ def _glasses(generator: np.random.Generator, subject: Subject, hands: HandModel)
     distance = max(np.linalg.norm(right), 0.3 * subject.size)
     across = right / max(np.linalg.norm(right), 1e-6)
     down = np.array([-across[1], across[0]])
-    width = np.maximum(
-        [np.ptp(points[_LEFT_EYE, 0]), np.ptp(points[_RIGHT_EYE, 0])], 5.0
-    ) * generator.uniform(0.9, 1.35)
+    width = np.maximum([np.ptp(points[_LEFT_EYE, 0]), np.ptp(points[_RIGHT_EYE, 0])], 5.0) * generator.uniform(
+        0.9, 1.35
+    )
     height = distance * generator.uniform(0.18, 0.38)
     angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     power = generator.uniform(0.45, 1.0)
-    rounded = np.stack([np.sign(np.cos(angle)) * abs(np.cos(angle)) ** power, np.sign(np.sin(angle)) * abs(np.sin(angle)) ** power], 1)
+    rounded = np.stack(
+        [np.sign(np.cos(angle)) * abs(np.cos(angle)) ** power, np.sign(np.sin(angle)) * abs(np.sin(angle)) ** power], 1
+    )
     rounded[:, 1] = np.where(rounded[:, 1] > 0, rounded[:, 1] * generator.uniform(0.8, 1.5), rounded[:, 1])
     lenses, frame = np.zeros((SIZE, SIZE)), np.zeros((SIZE, SIZE))
     thick = generator.uniform(1.0, 5.0)

@@ -135,7 +135,12 @@ def main() -> None:
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         step = state["step"]
-        for module, name in ((network, "network"), (average, "average"), (optimiser, "optimiser"), (schedule, "schedule")):
+        for module, name in (
+            (network, "network"),
+            (average, "average"),
+            (optimiser, "optimiser"),
+            (schedule, "schedule"),
+        ):
             module.load_state_dict(state[name])
     samples = Samples(arguments.samples)
     samples.refresh()
@@ -148,10 +153,11 @@ def main() -> None:
         optimiser.step()
         schedule.step()
         step += 1
-        losses.append(float(loss))
+        losses.append(loss.item())
         _follow(average, network, min(AVERAGE, step / (step + 10)))
         if step % 250 == 0 or step == arguments.steps:
-            print(f"{step}: loss {np.mean(losses):.4f}, {score(average.eval(), samples.held_out)}, {len(samples.shards)} shards", flush=True)
+            held_out = score(average.eval(), samples.held_out)
+            print(f"{step}: loss {np.mean(losses):.4f}, {held_out}, {len(samples.shards)} shards", flush=True)
             losses = []
             samples.refresh()
             _save(arguments.run, checkpoint, step, network, average, optimiser, schedule)
