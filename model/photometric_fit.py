@@ -29,7 +29,9 @@ REFINE_ITERATIONS = 5
 # Regions whose colour says nothing reliable about skin and light (cavities, hair over the border).
 UNUSED_REGIONS = ("mouth_interior", "teeth", "tongue", "nostrils", "ears", "neck", "border", "scalp")
 # Squared distance (in deviations) at which a sample counts as an outlier: Geman-McClure, which lets go of it entirely.
-OUTLIER_DISTANCE = 6.0
+# Once the occluder is known, what differs is light and skin, which the second fit is to follow.
+START_OUTLIER_DISTANCE = 6.0
+REFINE_OUTLIER_DISTANCE = 15.0
 LUMINANCE_DEVIATION = 0.16
 CHROMA_DEVIATION = 0.06
 # Neighbouring samples err together (shadows, missing detail): all samples count as this many independent ones. Fewer
@@ -40,7 +42,7 @@ FACEMESH_MIDDLE_OF_NOSE = 195
 REFINE_INDEPENDENT = 300.0
 # How much harder than at the start the second fit is held, and to the start's result: a rest of the occluder that was
 # not found must not win it over.
-REFINE_STIFFNESS = 4.0
+REFINE_STIFFNESS = 2.0
 COVERED_MARGIN = 9
 DARKEST = 0.015
 CLIPPED_MARGIN = 0.05
@@ -89,14 +91,15 @@ class _Prior:
     """What a fit is drawn to.
 
     albedo (B,A), light (B,27) or (27,): the means; stiffness multiplies the inverse variances of light, tone and
-    features; independent: how many independent samples the photo counts as; free: how many albedo coefficients move,
-    the others are 0.
+    features; independent: how many independent samples the photo counts as; outlier_distance: squared distance from
+    which a sample is let go; free: how many albedo coefficients move, the others are 0.
     """
 
     albedo: Tensor
     light: Tensor
     stiffness: float
     independent: float
+    outlier_distance: float
     free: int
 
 
@@ -173,12 +176,14 @@ class PhotometricFitter:
         albedo, light = self._region_starts(samples)
         few = samples.taken(self.start_subset, starts)
         few = replace(few, weight=few.weight * self.reliability)
-        wide = _Prior(torch.zeros_like(albedo), self.light_mean, 1.0, START_INDEPENDENT, self.feature_end)
+        wide = _Prior(
+            torch.zeros_like(albedo), self.light_mean, 1.0, START_INDEPENDENT, START_OUTLIER_DISTANCE, self.feature_end
+        )
         for iteration in range(START_ITERATIONS):
             widen = 1.5 if iteration < 2 else 1.0
             albedo, light = self._iterate(few, albedo, light, wide, widen, self.start_subset)
         distance = self._squared_distance(self._residual(few, albedo, light, self.start_subset), 1.0)
-        loss = 0.5 * distance / (1 + distance / OUTLIER_DISTANCE)
+        loss = 0.5 * distance / (1 + distance / START_OUTLIER_DISTANCE)
         data = CHOICE_INDEPENDENT * (loss * few.weight).sum(1) / few.weight.sum(1).clamp(min=1e-6)
         off = light - self.light_mean
         prior = 0.5 * albedo.pow(2).sum(1) + 0.5 * (off @ self.light_precision * off).sum(1)
@@ -200,7 +205,9 @@ class PhotometricFitter:
         wide = dilate(covered, COVERED_MARGIN)[:, None].float()
         hidden = sample_image(wide, samples.pixels)[:, 0, :, 0]
         seen = replace(samples, weight=samples.weight * (1 - hidden))
-        tied = _Prior(albedo, light, REFINE_STIFFNESS, REFINE_INDEPENDENT, self.basis.shape[-1])
+        tied = _Prior(
+            albedo, light, REFINE_STIFFNESS, REFINE_INDEPENDENT, REFINE_OUTLIER_DISTANCE, self.basis.shape[-1]
+        )
         for _ in range(REFINE_ITERATIONS):
             albedo, light = self._iterate(seen, albedo, light, tied, 1.0, slice(None))
         return albedo, light
@@ -228,12 +235,13 @@ class PhotometricFitter:
     ) -> tuple[Tensor, Tensor]:
         """One round of light, then albedo."""
         residual = self._residual(samples, albedo, light, subset)
-        robust = self._robust_weight(residual, widen) * samples.weight
+        robust = self._robust_weight(residual, widen, prior.outlier_distance) * samples.weight
         share = prior.independent / len(self.mean[subset])
         log_albedo = self._log_albedo(albedo, subset)
         light = self._solve_light(samples, log_albedo.exp(), robust * share, prior)
         shaded = samples.log_colour() - self.mean[subset] - _shading(samples, light).log()
-        robust = self._robust_weight(shaded + self.mean[subset] - log_albedo, widen) * samples.weight
+        robust = self._robust_weight(shaded + self.mean[subset] - log_albedo, widen, prior.outlier_distance)
+        robust = robust * samples.weight
         return self._solve_albedo(shaded, robust * share, prior, subset), light
 
     def _log_albedo(self, albedo: Tensor, subset: Tensor | slice) -> Tensor:
@@ -242,9 +250,9 @@ class PhotometricFitter:
     def _residual(self, samples: ColourSamples, albedo: Tensor, light: Tensor, subset: Tensor | slice) -> Tensor:
         return samples.log_colour() - self._log_albedo(albedo, subset) - _shading(samples, light).log()
 
-    def _robust_weight(self, residual: Tensor, widen: float) -> Tensor:
+    def _robust_weight(self, residual: Tensor, widen: float, outlier_distance: float) -> Tensor:
         """Geman-McClure weights (B,S) of log-colour residuals (B,S,3)."""
-        return (1 + self._squared_distance(residual, widen) / OUTLIER_DISTANCE).pow(-2)
+        return (1 + self._squared_distance(residual, widen) / outlier_distance).pow(-2)
 
     def _squared_distance(self, residual: Tensor, widen: float) -> Tensor:
         scale = residual.new_tensor([LUMINANCE_DEVIATION, CHROMA_DEVIATION, CHROMA_DEVIATION]) * widen
