@@ -9,8 +9,8 @@ from cfr.model.morphology import count_around, dilate, erode
 from cfr.model.occluder_network import OccluderNetwork, occluder_features
 from cfr.model.rasterize import GBuffer, interpolate
 
-# Log odds from which a pixel is taken for an occluder: at 0.4 (60 %), masks of hands are nearly whole and a twentieth of the
-# uncovered face is flagged; each further step loses more of the hands than it saves of the face.
+# Log odds from which a pixel is taken for an occluder. Lower: more of the hands is found, and more of the face is taken
+# for one; measured by `cfr evaluate occlusion`.
 THRESHOLD = 0.4
 # Side of the squares that the mask may not be finer than, and how many pixels of the mask a part needs around it.
 OPENING = 5
