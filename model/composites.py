@@ -30,6 +30,8 @@ _PLACEMENT_TRIES = 30
 _LEAST_OPAQUE_SHARE = 0.5
 # Standard deviation of the soft edge as a share of the face's height (about one pixel of the 224-px crop).
 _EDGE_SOFTNESS = 0.005
+# Of a shadow, as shares of the face's height: how far it falls, how blurred it is; and how much light it takes at most.
+_SHADOW_REACH, _SHADOW_BLUR, _DARKEST_SHADOW = (0.02, 0.09), (0.015, 0.05), (0.2, 0.6)
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,12 @@ def composites_of(
 
 
 def paste_occluder(
-    image: np.ndarray, face: FacePlace, occluder: Occluder, seed: list[int], colour_matched: bool = False
+    image: np.ndarray,
+    face: FacePlace,
+    occluder: Occluder,
+    seed: list[int],
+    colour_matched: bool = False,
+    shadow: bool = False,
 ) -> Composite:
     """Paste a cut-out over a face.
 
@@ -198,6 +205,7 @@ def paste_occluder(
         face: where the face is.
         seed: entropy of the random place and size.
         colour_matched: give the cut-out the skin's colour.
+        shadow: let it darken its surroundings; they are not in the mask.
 
     Returns:
         The composite; its picture has the photo's size.
@@ -211,7 +219,8 @@ def paste_occluder(
         if SMALLEST_COVER <= cover <= LARGEST_COVER:
             break
     alpha = layer[..., 3:]
-    blended = image * (1 - alpha) + layer[..., :3]
+    ground = image * (1 - _shadow(layer[..., 3], face, generator))[..., None] if shadow else image
+    blended = ground * (1 - alpha) + layer[..., :3]
     return Composite(
         blended.clip(0, 255).round().astype(np.uint8), alpha[..., 0] > 0.5, occluder.name, occluder.kind, colour_matched
     )
@@ -249,6 +258,17 @@ def _place(
         if generator.random() < 0.5:
             rgba = rgba[:, ::-1]
     return _warp(rgba, size, centre, angle, float(_EDGE_SOFTNESS * box_height), shape)
+
+
+def _shadow(alpha: np.ndarray, face: FacePlace, generator: np.random.Generator) -> np.ndarray:
+    """(H,W) share of the light that is lost: the cut-out's alpha (H,W), shifted to a random side and blurred."""
+    height = float(face.size[1])
+    angle, reach = generator.uniform(0, 2 * np.pi), generator.uniform(*_SHADOW_REACH) * height
+    shifted = Image.new("L", alpha.shape[::-1], 0)
+    offset = (round(reach * np.cos(angle)), round(reach * np.sin(angle)))
+    shifted.paste(Image.fromarray((alpha * 255).clip(0, 255).round().astype(np.uint8)), offset)
+    blurred = shifted.filter(ImageFilter.GaussianBlur(generator.uniform(*_SHADOW_BLUR) * height))
+    return generator.uniform(*_DARKEST_SHADOW) * np.asarray(blurred) / 255
 
 
 def _warp(

@@ -25,6 +25,7 @@ COMMANDS = {
     "ingest": ("cfr.pipeline.ingest", "pack photographs (folders, files, globs, tar, zip) into image shards"),
     "pairs": ("cfr.pipeline.pairs", "make training pairs from image shards"),
     "frontalize": ("cfr.pipeline.frontalize", "turn the faces of image shards to a frontal or any other pose"),
+    "occlude": ("cfr.pipeline.occlude", "cover the faces of image shards with known occluders, to train on"),
     "train": ("cfr.pipeline.train", "train the generator on pairs, on one device or many"),
     "evaluate": ("cfr.pipeline.evaluate", "measure fit, occluder mask and guidance on labelled photos"),
     "view": ("cfr.pipeline.view", "draw a contact sheet or a gallery page of pairs or frontal faces"),

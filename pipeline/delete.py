@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `cfr delete`."""
     parser.epilog = _EXAMPLES
     add = parser.add_argument
-    add("outputs", nargs="+", metavar="OUT", help="output folders of `cfr pairs` or `cfr frontalize`")
+    add("outputs", nargs="+", metavar="OUT", help="output folders of `cfr pairs`, `frontalize` or `occlude`")
     add("--ids", required=True, metavar="FILE", help="text file with one image_id per line")
     add("--images", metavar="DIR", help="folder that `cfr frontalize --write-images` wrote: delete there, too")
     add("--dry-run", action="store_true", help="say what would be deleted; change nothing")
@@ -192,7 +192,7 @@ def _layout(output: str) -> Layout:
         layout = Layout(folder, product)
         if storage.list_folder(layout.shards, "*.parquet"):
             return layout
-    raise UserError(f"{output} is no output of `cfr pairs` or `cfr frontalize`: it has neither pairs/ nor frontal/")
+    raise UserError(f"{output} is no output of a job: it has none of the folders {', '.join(PRODUCTS)}")
 
 
 def _read_ids(path: str) -> frozenset[str]:

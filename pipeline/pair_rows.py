@@ -13,7 +13,7 @@ from cfr.pipeline import storage
 from cfr.pipeline.errors import UserError
 from cfr.pipeline.where import comparable_columns, parse_where
 
-PRODUCTS = ("pairs", "frontal")
+PRODUCTS = ("pairs", "frontal", "occluded")
 REQUIRED_COLUMNS = ("image_id", "face_index")
 # What tells the rows of one face apart, one of them.
 INDEX_COLUMNS = ("view_index", "pose_index")

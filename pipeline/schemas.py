@@ -17,12 +17,21 @@ IMAGE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())
 FRONTAL_PICTURES = ("frontal", "source")
 FRONTAL_MASKS = ("mask",)
 
+OCCLUSION_PICTURES = ("occluded", "original")
+OCCLUSION_MASKS = ("occluder_mask", "face_mask")
+
 _KEYS = [("pair_id", pa.string()), ("image_id", pa.string()), ("face_index", pa.int32()), ("view_index", pa.int32())]
 _FRONTAL_KEYS = [
     ("frontal_id", pa.string()),
     ("image_id", pa.string()),
     ("face_index", pa.int32()),
     ("pose_index", pa.int32()),
+]
+_OCCLUSION_KEYS = [
+    ("occlusion_id", pa.string()),
+    ("image_id", pa.string()),
+    ("face_index", pa.int32()),
+    ("copy_index", pa.int32()),
 ]
 _NUMBERS = [
     ("yaw", pa.float32()),
@@ -65,6 +74,23 @@ _FRONTAL_NUMBERS = [
     ("crop", pa.list_(pa.float32(), 6)),
     ("box", pa.list_(pa.float32(), 4)),
     ("landmarks5", pa.list_(pa.float32(), 10)),
+]
+_OCCLUSION_NUMBERS = [
+    ("landmarks68", pa.list_(pa.float32(), 136)),
+    ("occluder", pa.string()),
+    ("occluder_kind", pa.string()),
+    ("colour_matched", pa.bool_()),
+    ("shadow", pa.bool_()),
+    ("occluded_fraction", pa.float32()),
+    ("yaw", pa.float32()),
+    ("pitch", pa.float32()),
+    ("roll", pa.float32()),
+    ("coefficients", pa.list_(pa.float32())),
+    ("crop", pa.list_(pa.float32(), 6)),
+    ("box", pa.list_(pa.float32(), 4)),
+    ("landmarks5", pa.list_(pa.float32(), 10)),
+    ("detection_score", pa.float32()),
+    ("fit_error", pa.float32()),
 ]
 FAILURES_SCHEMA = pa.schema(
     [
@@ -110,6 +136,20 @@ def frontal_schema(pictures: tuple[str, ...], identity: bool, kept: pa.Schema, m
     images = [(name, IMAGE) for name in pictures]
     numbers = [column for column in _FRONTAL_NUMBERS if identity or column[0] != "identity_similarity"]
     return _schema([*_FRONTAL_KEYS, *images, *numbers], kept, metadata)
+
+
+def occlusion_columns() -> list[str]:
+    """Names of all columns of a shard of occluded faces, kept ones apart."""
+    pictures = [*OCCLUSION_PICTURES, *OCCLUSION_MASKS]
+    return [name for name, _ in _OCCLUSION_KEYS] + pictures + [name for name, _ in _OCCLUSION_NUMBERS]
+
+
+def occlusion_schema(pictures: tuple[str, ...], kept: pa.Schema, metadata: dict[str, str]) -> pa.Schema:
+    """Schema of a shard of occluded faces; pictures: which of OCCLUSION_PICTURES and OCCLUSION_MASKS are written.
+
+    kept, metadata: as for `pair_schema`.
+    """
+    return _schema([*_OCCLUSION_KEYS, *((name, IMAGE) for name in pictures), *_OCCLUSION_NUMBERS], kept, metadata)
 
 
 def _schema(columns: list[tuple[str, pa.DataType]], kept: pa.Schema, metadata: dict[str, str]) -> pa.Schema:

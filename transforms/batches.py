@@ -272,14 +272,56 @@ class FrontalBatch:
         return len(self.face)
 
 
-Batch = ImageBatch | FaceBatch | FitBatch | SwapBatch | PairBatch | FrontalBatch
+@dataclass(frozen=True)
+class OcclusionBatch:
+    """Faces with something pasted over them.
+
+    Attributes:
+        fits: the fitted faces.
+        face: (m,) int64, index into `fits`.
+        copy_index: (m,) int64, which of a face's occluded copies.
+        occluded: (m,224,224,3) uint8, the aligned crop with the occluder.
+        occluder_mask: (m,224,224) uint8, the occluder, on the face or beside it.
+        landmarks68: (m,68,2) float32 crop px, the 68 points of iBUG 300-W on the mesh that was fitted without occluder.
+        occluded_fraction: (m,) float32 0..1, the occluder's share of the mesh.
+        occluder, kind: (m,) str.
+        colour_matched, shadow: (m,) bool.
+    """
+
+    fits: FitBatch
+    face: np.ndarray
+    copy_index: np.ndarray
+    occluded: np.ndarray
+    occluder_mask: np.ndarray
+    landmarks68: np.ndarray
+    occluded_fraction: np.ndarray
+    occluder: np.ndarray
+    kind: np.ndarray
+    colour_matched: np.ndarray
+    shadow: np.ndarray
+
+    @property
+    def record(self) -> UnitRecord:
+        """The unit."""
+        return self.fits.record
+
+    @property
+    def faces(self) -> FaceBatch:
+        """The aligned faces that it was made of."""
+        return self.fits.faces
+
+    def __len__(self) -> int:
+        return len(self.face)
+
+
+Batch = ImageBatch | FaceBatch | FitBatch | SwapBatch | PairBatch | FrontalBatch | OcclusionBatch
 
 
 def select(batch: Any, items: np.ndarray) -> Any:
     """The batch with only these items; every array that has the items on its first axis is indexed."""
     changes = {}
     # Their own items index into the batch that they were made of.
-    made_of = isinstance(batch, PairBatch | FrontalBatch)
+    made_of = isinstance(batch, PairBatch | FrontalBatch | OcclusionBatch)
     for attribute in dataclasses.fields(batch):
         value = getattr(batch, attribute.name)
         if isinstance(value, np.ndarray):
@@ -332,5 +374,5 @@ class BatchCoder(coders.Coder):
         return hash(type(self))
 
 
-for _batch_type in (WorkUnit, ImageBatch, FaceBatch, FitBatch, SwapBatch, PairBatch, FrontalBatch):
+for _batch_type in (WorkUnit, ImageBatch, FaceBatch, FitBatch, SwapBatch, PairBatch, FrontalBatch, OcclusionBatch):
     coders.registry.register_coder(_batch_type, BatchCoder)

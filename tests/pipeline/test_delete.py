@@ -120,7 +120,7 @@ def test_mistakes_are_one_line(tmp_path, ids, capsys):
     for arguments, message in (
         (["--ids", "nowhere.txt", "out"], "cannot be read"),
         (["--ids", str(tmp_path / "empty.txt"), "out"], "no id in it"),
-        (["--ids", str(ids), str(tmp_path / "folder")], "neither pairs/ nor frontal/"),
+        (["--ids", str(ids), str(tmp_path / "folder")], "none of the folders pairs, frontal, occluded"),
     ):
         assert cli.main(["delete", *arguments]) == 2
         error = capsys.readouterr().err

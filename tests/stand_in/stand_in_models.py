@@ -138,6 +138,11 @@ class _Frontalizer:
         return Frontalized(picture, mask, torch.ones(batch, 5, 2), torch.full((batch,), 0.9), torch.zeros(batch))
 
 
+class _MeshLandmarks:
+    def of(self, coefficients: torch.Tensor) -> torch.Tensor:
+        return coefficients[:, :1, None].expand(-1, 68, 2) + torch.arange(68.0)[:, None]
+
+
 @dataclass(frozen=True)
 class StandInModels:
     """Same methods as `cfr.transforms.models.DefaultModels`."""
@@ -166,6 +171,12 @@ class StandInModels:
     def identity_encoder(self):
         return None
 
+    def cutouts(self):
+        return []
+
+    def mesh_landmarks(self):
+        return _MeshLandmarks()
+
     def active(self):
         return [{"part": "stand-in", "name": "stand-in", "licence": "none", "digest": self.digest}]
 
@@ -191,6 +202,16 @@ def run_frontalize(*arguments: str, models: StandInModels | None = None) -> int:
     frontalize.add_arguments(parser)
     args, beam_arguments = parser.parse_known_args(list(map(str, arguments)))
     return frontalize.run_frontalize(args, beam_arguments, models or StandInModels())
+
+
+def run_occlude(*arguments: str, models: StandInModels | None = None) -> int:
+    """`cfr occlude` with the stand-in; as `run`."""
+    from cfr.pipeline import occlude
+
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    occlude.add_arguments(parser)
+    args, beam_arguments = parser.parse_known_args(list(map(str, arguments)))
+    return occlude.run_occlude(args, beam_arguments, models or StandInModels())
 
 
 if __name__ == "__main__":
