@@ -7,6 +7,7 @@ from pathlib import Path
 import apache_beam as beam
 
 from cfr.pipeline import job
+from cfr.pipeline.console import note
 from cfr.pipeline.errors import UserError
 from cfr.pipeline.graph import FindFaces, GraphOptions, WorkUnits
 from cfr.pipeline.job_arguments import (
@@ -132,7 +133,7 @@ def _check_occluders(folder: str) -> None:
     except OSError as error:
         raise UserError(f"--occluders {folder}: {error}") from None
     for name, reason in skipped.items():
-        print(f"{name} is not used: {reason}")
+        note(f"{name} is not used: {reason}")
     if not usable:
         raise UserError(f"--occluders {folder}: no usable cut-out; they are *.png with an alpha channel")
 
