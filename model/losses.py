@@ -53,7 +53,7 @@ def masked_reconstruction(image: Tensor, target: Tensor, mask: Tensor) -> Tensor
 
 def perceptual(network: VGG19Slices | ResNet50Slices, image: Tensor, target: Tensor) -> Tensor:
     """Weighted sum over the network's slices of the mean squared error of features; pictures (B,3,H,W)."""
-    return feature_distance(network, _imagenet_normalised(image), _imagenet_normalised(target))
+    return feature_distance(network, imagenet_normalised(image), imagenet_normalised(target))
 
 
 def feature_distance(network: VGG19Slices | ResNet50Slices, image: Tensor, target: Tensor) -> Tensor:
@@ -71,6 +71,7 @@ def identity(encoder: IdentityEncoder, image: Tensor, target: Tensor) -> Tensor:
     return (1 - cosine_similarity(encoder(identity_crop(image)), wanted)).mean()
 
 
-def _imagenet_normalised(image: Tensor) -> Tensor:
+def imagenet_normalised(image: Tensor) -> Tensor:
+    """Pictures (B,3,H,W) in -1..1, brought to ImageNet's mean and deviation."""
     mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return (image * 0.5 + 0.5 - mean) / std

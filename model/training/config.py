@@ -129,7 +129,8 @@ def first_difference(ours: Any, theirs: dict[str, Any]) -> str | None:
         theirs: `dataclasses.asdict` of the interrupted run's.
     """
     for field in dataclasses.fields(ours):
-        was, now = theirs.get(field.name), getattr(ours, field.name)
+        # A setting that came with a later version of the software had its default.
+        was, now = theirs.get(field.name, field.default), getattr(ours, field.name)
         if not field.metadata["resumable"] and was != now:
             return f"{field.name} was {was!r} and is {now!r} now"
     return None

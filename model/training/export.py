@@ -63,8 +63,8 @@ The licence of these weights follows from the photographs that they were trained
 {"| score | |" if scores else "None were held out."}
 {"|---|---|" if scores else ""}
 {scores}
-`inside`: where the pair's occlusion mask is; `outside`: the rest of the face. `composite`: the guidance inside,
-`rotated` outside. PSNR in dB.
+`inside`: where the pair's occlusion mask is; `outside`: the rest of the face. `paste`: the guidance inside, `rotated`
+outside. PSNR in dB.
 
 ## Data and software
 

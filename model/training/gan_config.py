@@ -39,6 +39,7 @@ class TrainConfig(EngineConfig):
     low_resolution: float = setting(0.25, "chance that `rotated` is halved in resolution", least=0)
     erase: float = setting(0.4, "chance that a part of `rotated` is erased", least=0)
     initial_generator: str = setting("", "file of a CFRNet to start from, the authors' or one of `cfr train`")
+    distances: bool = setting(False, "measure Fréchet and kernel distance with the perceptual network's features, too")
     freeze_batch_norm: bool = setting(False, "batch norms use their running statistics and don't change them")
 
 
@@ -86,6 +87,8 @@ def check(config: TrainConfig, processes: int) -> None:
         raise ConfigError(f"size = {config.size}: must be a multiple of 4")
     if config.identity_weights and config.size != 224:
         raise ConfigError(f"size = {config.size}: the identity loss needs 224")
+    if config.distances and not config.perceptual_weights:
+        raise ConfigError("distances = True: needs the file of the perceptual network, perceptual_weights")
     pieces = config.accumulate * processes
     if config.batch_size % pieces:
         raise ConfigError(

@@ -21,6 +21,7 @@ from cfr.model.training.gan_config import TrainConfig
 from cfr.model.training.pair_dataset import PairBatch
 from cfr.model.training.pair_metrics import mask_overlap, region_scores
 from cfr.model.training.processes import Processes
+from cfr.model.training.realism import RealismScores
 from cfr.model.training.sample_grid import sample_grid
 
 _PERCEPTUAL = {"resnet": ResNet50Slices, "vgg": VGG19Slices}
@@ -85,6 +86,8 @@ class GanTraining:
         self.critic = TwoScaleDiscriminator(config.critic_width).to(device, memory_format=layout)
         self.perceptual = self._judge(_PERCEPTUAL[config.perceptual](), config.perceptual_weights)
         self.identity = self._judge(IdentityEncoder(), config.identity_weights)
+
+        self.realism = RealismScores(self.perceptual) if config.distances else None
 
         self.generator_optimizer = self._optimizer(self.generator)
         self.critic_optimizer = self._optimizer(self.critic)
@@ -165,27 +168,32 @@ class GanTraining:
 
     @torch.no_grad()
     def validate(self, batches: Iterator[PairBatch]) -> dict[str, float]:
-        """Scores of the averaged generator on held-out pairs, and of a composite beside it.
+        """Scores of the averaged generator on held-out pairs, and of plain pasting beside it.
 
-        `inside`: where the pair's mask is; `outside`: the rest of the face. The composite shows the guidance inside and
-        `rotated` outside. Means over the pictures in which the region is large enough.
+        `inside`: where the pair's mask is; `outside`: the rest of the face. `paste` shows the guidance inside and
+        `rotated` outside. Means over the pictures in which the region is large enough. With `distances` also
+        those of whole pictures.
         """
         sums: dict[str, Tensor] = {}
+        if self.realism:
+            self.realism.reset()
         for batch in batches:
             pair = Pairs.on(self.processes.device, batch, self.config.channels_last)
             image, mask = self._averaged_output(pair)
             target, hole = pair.target / 2 + 0.5, pair.mask > 0.5
-            composite = torch.where(hole, pair.guidance, pair.rotated) / 2 + 0.5
+            paste = torch.where(hole, pair.guidance, pair.rotated) / 2 + 0.5
             regions = {"inside": hole, "outside": (pair.face > 0.5) & ~hole}
             scores = {"mask_iou": mask_overlap(mask > 0.5, hole)}
-            for prefix, picture in (("", image), ("composite_", composite)):
+            if self.realism:
+                self.realism.update(image, target)
+            for prefix, picture in (("", image), ("paste_", paste)):
                 for where, region in regions.items():
                     found = region_scores(picture, target, region)
                     scores |= {f"{prefix}{name}_{where}": value for name, value in found.items()}
             for name, value in scores.items():
                 known = value[~value.isnan()].double().cpu()
                 sums[name] = sums.get(name, 0) + torch.tensor([float(known.sum()), float(len(known))])
-        return self._means(sums)
+        return self._means(sums) | (self.realism.compute() if self.realism else {})
 
     @torch.no_grad()
     def samples(self, batch: PairBatch) -> Image.Image:

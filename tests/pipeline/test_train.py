@@ -18,10 +18,11 @@ import pytest
 import torch
 from pair_shards import pair_table, write_pairs, write_shard
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cfr.model.checkpoints import load_generator
+from cfr.model.networks.perceptual import ResNet50Slices
 from cfr.pipeline import cli
 
 # A network of a few thousand weights on 32-pixel pictures.
@@ -325,3 +326,20 @@ def test_an_identity_column_splits_without_being_asked(tmp_path, capsys):
     write_shard(tmp_path / "pairs" / "0.parquet", pair_table(16, identity=pa.array(people)))
     assert train(tmp_path, tmp_path / "run", "--max-steps", "1", "--validation-fraction", "0.4") == 0
     assert "held out by identity" in capsys.readouterr().out
+
+
+def test_perceptual_network_gives_a_loss_and_distances(pairs, tmp_path, capsys):
+    pytest.importorskip("torchmetrics", reason="the extra `metrics` is not installed")
+    torch.manual_seed(0)
+    save_file(ResNet50Slices().state_dict(), tmp_path / "resnet50.safetensors")
+    flags = ["--perceptual-weights", str(tmp_path / "resnet50.safetensors"), "--distances", "--max-steps", "2"]
+    assert train(pairs, tmp_path / "run", *flags) == 0
+    log = lines(tmp_path / "run")
+    assert log[0]["train/perceptual"] > 0
+    assert log[-1]["validation/frechet_distance"] > 0 and "validation/kernel_distance" in log[-1]
+    assert "the perceptual loss is off" not in capsys.readouterr().out
+
+
+def test_distances_need_the_perceptual_network(pairs, tmp_path, capsys):
+    assert train(pairs, tmp_path / "run", "--distances") == 2
+    assert "perceptual_weights" in capsys.readouterr().err
