@@ -6,6 +6,8 @@ from torch import Tensor
 
 COLUMNS = ("rotated", "guidance", "output", "mask", "mask of the pair", "target")
 _GAP, _HEADER = 4, 24
+# Smaller pictures are enlarged by a whole factor.
+_LEAST_TILE = 112
 _PAPER, _INK = (255, 255, 255), (40, 40, 40)
 
 
@@ -31,6 +33,8 @@ def sample_grid(columns: dict[str, Tensor]) -> Image.Image:
 
 
 def _tiles(pictures: Tensor) -> np.ndarray:
-    """(B,C,S,S) -> (B,S,S,3) uint8."""
+    """(B,C,S,S) -> (B,T,T,3) uint8."""
     array = (pictures.float().clamp(0, 1) * 255).round().byte().cpu().permute(0, 2, 3, 1).numpy()
-    return np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array
+    factor = -(-_LEAST_TILE // array.shape[1])
+    array = array.repeat(factor, axis=1).repeat(factor, axis=2)
+    return array.repeat(3, axis=-1) if array.shape[-1] == 1 else array
