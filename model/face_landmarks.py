@@ -4,6 +4,7 @@ The weights are those of `face_landmark.tflite` in the wheel mediapipe==0.10.21 
 `data/facemesh.LICENSE`), converted by `scripts/convert_facemesh.py`.
 """
 
+from dataclasses import dataclass, replace
 from importlib import resources
 
 import torch
@@ -24,6 +25,8 @@ _FIRST_SIDE = 255.0
 _BEHIND_THE_NOSE = 1.25
 # MediaPipe's margin: the second square is the landmarks' box, enlarged.
 _MARGIN = 1.5
+# How many blocks of the trunk make the features: deeper ones already know what FaceMesh will answer.
+_FEATURE_BLOCKS = 8
 # FaceMesh indices: corners of the image-left and the image-right eye of a frontal face, and of the mouth.
 _LEFT_EYE, _RIGHT_EYE = (33, 133), (362, 263)
 _MOUTH_CORNERS = (61, 291)
@@ -100,13 +103,96 @@ class FaceMesh(nn.Module):
             landmarks (B,468,3) float32: x right, y down in px of the input (0..192), z in the same unit, smaller
             nearer to the viewer, about 0 at the head's middle; and score_logit (B,), a face where positive.
         """
+        landmarks, logit, _ = self.landmarks_and_features(image)
+        return landmarks, logit
+
+    def landmarks_and_features(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `forward`, and the trunk's features (B,64,24,24), from which other heads can start."""
         x = functional.pad(image.contiguous(memory_format=torch.channels_last), (0, 1, 0, 1))
-        x = self.trunk(self.stem_activation(self.stem(x)))
-        return self.landmark_head(x).view(-1, POINTS, 3), self.score_head(x).view(-1)
+        features = self.trunk[:_FEATURE_BLOCKS](self.stem_activation(self.stem(x)))
+        x = self.trunk[_FEATURE_BLOCKS:](features)
+        return self.landmark_head(x).view(-1, POINTS, 3), self.score_head(x).view(-1), features
+
+
+@dataclass(frozen=True)
+class UprightSquare:
+    """Where the network looks, one square per picture: centre (B,2) and side (B,) in crop px, down (B,2), the unit
+    axis from brow to chin."""
+
+    centre: Tensor
+    side: Tensor
+    down: Tensor
+
+    @property
+    def right(self) -> Tensor:
+        """(B,2) unit axis to the right of `down`."""
+        return torch.stack([self.down[:, 1], -self.down[:, 0]], dim=1)
+
+    @classmethod
+    def behind(cls, points: Tensor) -> "UprightSquare":
+        """Of a face by its five points (B,5,2)."""
+        left_eye, right_eye, nose, left_mouth, right_mouth = points.unbind(1)
+        down = _down_axis(left_eye, right_eye, left_mouth, right_mouth)
+        square = cls(points.mean(1), torch.full_like(points[:, 0, 0], _FIRST_SIDE), down)
+        middle = (left_eye + right_eye + left_mouth + right_mouth) / 4
+        ahead = ((nose - middle) * square.right).sum(1, keepdim=True)
+        return replace(square, centre=square.centre - _BEHIND_THE_NOSE * ahead * square.right)
+
+    @classmethod
+    def around(cls, landmarks: Tensor, down: Tensor | None = None) -> "UprightSquare":
+        """Around landmarks (B,468,2 or 3) with MediaPipe's margin; by default upright by the landmarks themselves."""
+        points = landmarks[..., :2]
+        if down is None:
+            down = _down_axis(
+                points[:, _LEFT_EYE].mean(1), points[:, _RIGHT_EYE].mean(1), *points[:, _MOUTH_CORNERS].unbind(1)
+            )
+        axes = torch.stack([torch.stack([down[:, 1], -down[:, 0]], dim=1), down], dim=1)
+        upright = points @ axes.transpose(1, 2)
+        low, high = upright.amin(1), upright.amax(1)
+        centre = ((low + high) / 2)[:, None] @ axes
+        return cls(centre[:, 0], (high - low).amax(1) * _MARGIN, down)
+
+    def cut(self, context: Tensor) -> Tensor:
+        """The network's input (B,3,192,192), from the crop with an even border (B,3,S,S)."""
+        border = (context.shape[-1] - CROP_SIZE) / 2
+        steps = (torch.arange(INPUT_SIZE, device=context.device) + 0.5) / INPUT_SIZE - 0.5
+        across = self.side[:, None, None, None] * steps[None, None, :, None] * self.right[:, None, None]
+        along = self.side[:, None, None, None] * steps[None, :, None, None] * self.down[:, None, None]
+        grid = (self.centre[:, None, None] + across + along + border) * (2 / context.shape[-1]) - 1
+        return functional.grid_sample(context, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+    def to_crop(self, landmarks: Tensor) -> Tensor:
+        """Landmarks (B,N,3) in px of the network's input -> crop px, z in the same unit."""
+        offset = landmarks[..., :2] / INPUT_SIZE - 0.5
+        flat = self.centre[:, None] + self.side[:, None, None] * (
+            offset[..., :1] * self.right[:, None] + offset[..., 1:] * self.down[:, None]
+        )
+        depth = landmarks[..., 2:] * (self.side / INPUT_SIZE)[:, None, None]
+        return torch.cat([flat, depth], dim=2)
+
+    def from_crop(self, pixels: Tensor, size: int) -> Tensor:
+        """Points (B,N,2) in crop px -> px of the square at `size` px a side."""
+        offset = pixels - self.centre[:, None]
+        across, along = (offset * self.right[:, None]).sum(-1), (offset * self.down[:, None]).sum(-1)
+        return (torch.stack([across, along], -1) / self.side[:, None, None] + 0.5) * size
+
+
+@dataclass(frozen=True)
+class FoundLandmarks:
+    """FaceMesh's view of a mini-batch.
+
+    landmarks (B,468,3) float32 crop px, z in the same unit (see `FaceMesh.forward`); score (B,) 0..1, how sure the
+    network is of a face; square, features: of the last look, for further heads.
+    """
+
+    landmarks: Tensor
+    score: Tensor
+    square: UprightSquare
+    features: Tensor
 
 
 @torch.no_grad()
-def dense_landmarks(facemesh: FaceMesh, context: Tensor, landmarks5: Tensor) -> tuple[Tensor, Tensor]:
+def dense_landmarks(facemesh: FaceMesh, context: Tensor, landmarks5: Tensor) -> FoundLandmarks:
     """FaceMesh landmarks of aligned faces, whatever their roll.
 
     The first pass looks at an upright square placed by the five points, the second at one placed by the first's
@@ -117,34 +203,16 @@ def dense_landmarks(facemesh: FaceMesh, context: Tensor, landmarks5: Tensor) -> 
         facemesh: the network; everything is moved to its device.
         context: (B,3,320,320) float32 RGB 0..1, the aligned crop with 48 px more on each side.
         landmarks5: (B,5,2) image-left eye, image-right eye, nose, mouth corners, in px of the 224-px crop.
-
-    Returns:
-        landmarks (B,468,3) float32 in px of the 224-px crop (z in the same unit, see `FaceMesh.forward`), and the
-        face score (B,), 0..1.
     """
     device = facemesh.stem.weight.device
     context = context.to(device)
-    points = landmarks5.to(device, torch.float32)
-    border = (context.shape[-1] - CROP_SIZE) / 2
-    first, first_logit = _run_upright(facemesh, context, border, *_square_behind(points))
-    second, second_logit = _run_upright(facemesh, context, border, *_square_around(first))
-    return (first + second) / 2, torch.sigmoid((first_logit + second_logit) / 2)
-
-
-def _square_behind(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Centre (B,2), side (B,) and down axis (B,2) of the upright square of a face by its five points (B,5,2)."""
-    left_eye, right_eye, nose, left_mouth, right_mouth = points.unbind(1)
-    down = _down_axis(left_eye, right_eye, left_mouth, right_mouth)
-    right = _right_axis(down)
-    middle = (left_eye + right_eye + left_mouth + right_mouth) / 4
-    ahead = ((nose - middle) * right).sum(1, keepdim=True)
-    centre = points.mean(1) - _BEHIND_THE_NOSE * ahead * right
-    return centre, torch.full_like(centre[:, 0], _FIRST_SIDE), down
-
-
-def _right_axis(down: Tensor) -> Tensor:
-    """(B,2) unit vector to the right of the down axis."""
-    return torch.stack([down[:, 1], -down[:, 0]], dim=1)
+    square = UprightSquare.behind(landmarks5.to(device, torch.float32))
+    landmarks, first_logit = facemesh(square.cut(context))
+    first = square.to_crop(landmarks)
+    square = UprightSquare.around(first)
+    landmarks, second_logit, features = facemesh.landmarks_and_features(square.cut(context))
+    score = torch.sigmoid((first_logit + second_logit) / 2)
+    return FoundLandmarks((first + square.to_crop(landmarks)) / 2, score, square, features)
 
 
 def _down_axis(left_eye: Tensor, right_eye: Tensor, left_mouth: Tensor, right_mouth: Tensor) -> Tensor:
@@ -157,36 +225,3 @@ def _down_axis(left_eye: Tensor, right_eye: Tensor, left_mouth: Tensor, right_mo
     along = (left_mouth + right_mouth - left_eye - right_eye) / 2
     down = along + torch.stack([-across[:, 1], across[:, 0]], dim=1)
     return down / down.norm(dim=1, keepdim=True).clamp(min=1e-6)
-
-
-def _square_around(landmarks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Centre (B,2), side (B,) and down axis (B,2) of the upright square around landmarks (B,468,3)."""
-    points = landmarks[..., :2]
-    down = _down_axis(
-        points[:, _LEFT_EYE].mean(1), points[:, _RIGHT_EYE].mean(1), *points[:, _MOUTH_CORNERS].unbind(1)
-    )
-    axes = torch.stack([_right_axis(down), down], dim=1)
-    upright = points @ axes.transpose(1, 2)
-    low, high = upright.amin(1), upright.amax(1)
-    centre = ((low + high) / 2)[:, None] @ axes
-    return centre[:, 0], (high - low).amax(1) * _MARGIN, down
-
-
-def _run_upright(
-    facemesh: FaceMesh, context: Tensor, border: float, centre: Tensor, side: Tensor, down: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Cut upright squares, run the network and bring its landmarks back to crop px; also its score logits (B,)."""
-    right = _right_axis(down)
-    steps = (torch.arange(INPUT_SIZE, device=context.device) + 0.5) / INPUT_SIZE - 0.5
-    across = side[:, None, None, None] * steps[None, None, :, None] * right[:, None, None]
-    along = side[:, None, None, None] * steps[None, :, None, None] * down[:, None, None]
-    pixels = centre[:, None, None] + across + along
-    grid = (pixels + border) * (2 / context.shape[-1]) - 1
-    image = functional.grid_sample(context, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    landmarks, logit = facemesh(image)
-    offset = landmarks[..., :2] / INPUT_SIZE - 0.5
-    flat = centre[:, None] + side[:, None, None] * (
-        offset[..., :1] * right[:, None] + offset[..., 1:] * down[:, None]
-    )
-    depth = landmarks[..., 2:] * (side / INPUT_SIZE)[:, None, None]
-    return torch.cat([flat, depth], dim=2), logit

@@ -13,6 +13,7 @@ from cfr.model.landmark_fit import LandmarkFitter
 from cfr.model.occlusion import OccluderDetector
 from cfr.model.photometric_fit import PhotometricFitter
 from cfr.model.rendering import posed, render_guidance
+from cfr.model.turned_landmarks import TurnedLandmarkHead, with_turned_landmarks
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class FaceFit:
         coefficients: what was fitted.
         guidance: (B,3,224,224) float32 RGB 0..1, the model's picture of the face, black outside the mesh.
         face_mask: (B,224,224) bool, the mesh.
-        landmarks: (B,468,3) FaceMesh points in crop px.
+        landmarks: (B,468,3) FaceMesh points in crop px, those of turned faces by the head for them.
         landmark_score: (B,) 0..1, how sure FaceMesh is that it sees a face.
         fit_error: (B,) normalised mean error between the landmarks and the fitted mesh's, a fraction.
     """
@@ -47,6 +48,7 @@ class FaceFitter:
         self.device = torch.device(device)
         self.model = MorphableModel.load_default(device)
         self.facemesh = FaceMesh.load_default(device)
+        self.turned_head = TurnedLandmarkHead.load_default(device)
         self.landmark_fitter = LandmarkFitter(self.model)
         self.photometric_fitter = PhotometricFitter(self.model)
         self.occluder_detector = OccluderDetector(self.model)
@@ -63,8 +65,9 @@ class FaceFitter:
         """
         pixels = context.to(self.device).permute(0, 3, 1, 2).float() / 255
         photo = pixels[:, :, CROP_IN_CONTEXT, CROP_IN_CONTEXT].contiguous()
-        landmarks, score = dense_landmarks(self.facemesh, pixels, landmarks5.to(self.device))
-        shape = self.landmark_fitter.fit(landmarks)
+        found = dense_landmarks(self.facemesh, pixels, landmarks5.to(self.device))
+        turned = with_turned_landmarks(self.turned_head, found)
+        shape = self.landmark_fitter.fit(turned.landmarks, turned.turned)
         batch = len(photo)
         coefficients = Coefficients(
             shape.identity,
@@ -83,7 +86,7 @@ class FaceFitter:
         covered = self.occluder_detector.detect(photo, first_guidance, gbuffer)
         coefficients = _lit(coefficients, *self.photometric_fitter.refine(samples, albedo, light, covered))
         guidance = render_guidance(self.model, coefficients, mesh, gbuffer)
-        return FaceFit(coefficients, guidance, gbuffer.covered, landmarks, score, shape.error)
+        return FaceFit(coefficients, guidance, gbuffer.covered, turned.landmarks, found.score, shape.error)
 
 
 def _lit(coefficients: Coefficients, albedo: Tensor, light: Tensor) -> Coefficients:

@@ -17,8 +17,9 @@ LANDMARK_DEVIATION = 1.5 * math.sqrt(468 / 60)
 OUTLIER_SCALE = 8.0
 EXPRESSION_DEVIATION = 0.4
 DISTANCE_DEVIATION = 1.5
-# A point whose surface is turned away is a guess of the landmark network: it keeps this share of its weight.
-HIDDEN_WEIGHT = 0.15
+# A point whose surface is turned away keeps this share of its weight: FaceMesh guesses it. The head for turned faces
+# has learnt where it is.
+HIDDEN_WEIGHT, TURNED_HIDDEN_WEIGHT = 0.15, 0.6
 OUT_OF_BOUNDS_STIFFNESS = 1e6
 LEVENBERG_DAMPING = 1e-3
 
@@ -91,11 +92,15 @@ class LandmarkFitter:
         """Surface points (B,N,3) in model space for identity and expression side by side, (B,I+E)."""
         return self.mean + torch.einsum("nck,bk->bnc", self.basis, coefficients)
 
-    def fit(self, landmarks: Tensor) -> LandmarkFit:
-        """Fit every face of the mini-batch; landmarks (B,468,3) crop px, of which z only starts the rotation.
+    def fit(self, landmarks: Tensor, turned_share: Tensor) -> LandmarkFit:
+        """Fit every face of the mini-batch.
 
         The energy is a Geman-McClure sum of reprojection errors under full perspective, a unit Gaussian prior on
         identity, a Gaussian around zero and the bounds 0..1 on expression, and a weak prior on the distance.
+
+        Args:
+            landmarks: (B,468,3) crop px, of which z only starts the rotation.
+            turned_share: (B,) 0..1, how far they come from the head for turned faces.
         """
         batch, device = len(landmarks), landmarks.device
         rotation, translation = _rigid_start(self.mean, landmarks)
@@ -113,7 +118,7 @@ class LandmarkFitter:
             in_camera = turned + translation[:, None]
             pixels, depth = project(in_camera)
             residual = pixels - target
-            weight = self._weights(rotation, residual, anneal=iteration / (ITERATIONS - 1))
+            weight = self._weights(rotation, residual, turned_share, anneal=iteration / (ITERATIONS - 1))
             jacobian = self._jacobian(rotation, turned, in_camera, depth)
             weighted = jacobian * (weight / LANDMARK_DEVIATION**2)[..., None, None]
             flat, flat_weighted = jacobian.flatten(1, 2), weighted.flatten(1, 2)
@@ -144,10 +149,11 @@ class LandmarkFitter:
             error,
         )
 
-    def _weights(self, rotation: Tensor, residual: Tensor, anneal: float) -> Tensor:
+    def _weights(self, rotation: Tensor, residual: Tensor, turned_share: Tensor, anneal: float) -> Tensor:
         """(B,N): less for outliers (scale shrinks from 4 times its final value) and for surfaces turned away."""
         facing = (self.normals @ rotation.transpose(1, 2))[..., 2]
-        seen = HIDDEN_WEIGHT + (1 - HIDDEN_WEIGHT) * torch.sigmoid((facing - 0.05) / 0.08)
+        hidden = (HIDDEN_WEIGHT + (TURNED_HIDDEN_WEIGHT - HIDDEN_WEIGHT) * turned_share)[:, None]
+        seen = hidden + (1 - hidden) * torch.sigmoid((facing - 0.05) / 0.08)
         scale = OUTLIER_SCALE * (4.0 - 3.0 * anneal)
         return seen / (1 + residual.pow(2).sum(-1) / scale**2).pow(2)
 

@@ -112,10 +112,10 @@ def _observe(model, network, colours, skin, five, views, seed) -> _Hits:
         identity, expression, pose, translation, light = _random_view(model, view, generator)
         picture, gbuffer, normals = render(model, colours, identity, expression, pose, translation, light)
         rough, _ = project(to_camera_space(five[None], rotation_matrix(pose), translation))
-        landmarks, score = dense_landmarks(network, picture, rough)
-        if score[0] < 0.5:
+        found = dense_landmarks(network, picture, rough)
+        if found.score[0] < 0.5:
             continue
-        points = (landmarks[0, :, :2].numpy() + MARGIN) * OVERSAMPLING
+        points = (found.landmarks[0, :, :2].numpy() + MARGIN) * OVERSAMPLING
         shown = gbuffer.triangle_id[0]
         usable = (shown >= 0) & skin_faces[shown.clamp(min=0)]
         rows, columns = usable.nonzero(as_tuple=True)
@@ -164,8 +164,7 @@ def _mirrored_landmarks(network, model, colours, five) -> tuple[np.ndarray, np.n
     expression[0, model.expression_names.index("jawOpen")] = REFERENCE_JAW_OPEN
     picture, _, _ = render(model, colours, identity, expression, zero, zero, torch.tensor([[0.0, 0.3, 0.95]]))
     rough, _ = project(five[None])
-    landmarks, _ = dense_landmarks(network, picture, rough)
-    places = landmarks[0, :, :2].numpy()
+    places = dense_landmarks(network, picture, rough).landmarks[0, :, :2].numpy()
     flipped = places * [-1, 1] + [224, 0]
     cost = np.square(places[:, None] - flipped[None]).sum(axis=2)
     rows, mirror = linear_sum_assignment(np.minimum(cost + cost.T, 400.0))

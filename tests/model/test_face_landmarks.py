@@ -50,8 +50,8 @@ def pixels(images: np.ndarray) -> torch.Tensor:
 
 
 def run(facemesh: FaceMesh, contexts: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    landmarks, score = dense_landmarks(facemesh, pixels(contexts), torch.from_numpy(points).float())
-    return landmarks.numpy(), score.numpy()
+    found = dense_landmarks(facemesh, pixels(contexts), torch.from_numpy(points).float())
+    return found.landmarks.numpy(), found.score.numpy()
 
 
 @pytest.mark.parametrize("name", CROPS)

@@ -20,7 +20,7 @@ def _landmarks(model, faces) -> torch.Tensor:
 
 
 def test_landmarks_of_a_known_face_give_its_pose_back(face_model, rendered_faces):
-    fit = LandmarkFitter(face_model).fit(_landmarks(face_model, rendered_faces))
+    fit = LandmarkFitter(face_model).fit(_landmarks(face_model, rendered_faces), torch.zeros(2))
     # The priors pull identity to the mean, so the pose is not exact; a degree is far below what
     # the landmarks' noise does to it on photos.
     torch.testing.assert_close(fit.pose, rendered_faces.coefficients.pose, rtol=0, atol=1.0)
@@ -33,7 +33,7 @@ def test_a_fifth_of_the_landmarks_may_be_anywhere(face_model, rendered_faces):
     landmarks = _landmarks(face_model, rendered_faces)
     wrong = torch.randperm(468, generator=torch.Generator().manual_seed(0))[:93]
     landmarks[:, wrong, :2] += torch.tensor([25.0, -25.0])
-    fit = LandmarkFitter(face_model).fit(landmarks)
+    fit = LandmarkFitter(face_model).fit(landmarks, torch.zeros(2))
     torch.testing.assert_close(fit.pose, rendered_faces.coefficients.pose, rtol=0, atol=5.0)
 
 
