@@ -25,7 +25,7 @@ class FaceFit:
         guidance: (B,3,224,224) float32 RGB 0..1, the model's picture of the face, black outside the mesh.
         face_mask: (B,224,224) bool, the mesh.
         landmarks: (B,468,3) FaceMesh points in crop px, those of turned faces by the head for them.
-        landmark_score: (B,) 0..1, how sure FaceMesh is that it sees a face.
+        landmark_score: (B,) 0..1, how far the landmarks can be trusted (see `TurnedLandmarks`).
         fit_error: (B,) normalised mean error between the landmarks and the fitted mesh's, a fraction.
     """
 
@@ -86,7 +86,7 @@ class FaceFitter:
         covered = self.occluder_detector.detect(photo, first_guidance, gbuffer)
         coefficients = _lit(coefficients, *self.photometric_fitter.refine(samples, albedo, light, covered))
         guidance = render_guidance(self.model, coefficients, mesh, gbuffer)
-        return FaceFit(coefficients, guidance, gbuffer.covered, turned.landmarks, found.score, shape.error)
+        return FaceFit(coefficients, guidance, gbuffer.covered, turned.landmarks, turned.score, shape.error)
 
 
 def _lit(coefficients: Coefficients, albedo: Tensor, light: Tensor) -> Coefficients:

@@ -42,7 +42,7 @@ def quality(*, fit_error: Tensor, landmark_score: Tensor, occluded: Tensor, visi
 
     Args:
         fit_error: (B,) landmark error of the fit, a fraction of the face's size.
-        landmark_score: (B,) 0..1, the landmark network's own confidence.
+        landmark_score: (B,) 0..1, the landmark networks' own confidence and agreement.
         occluded: (B,) share of the face that something covers; half of the trust goes with all of it.
         visible: (B,) share of the face that survived the double rotation; likewise.
         sharp: (B,) `sharpness`.

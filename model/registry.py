@@ -116,6 +116,13 @@ PARTS = (
         weights=lambda: _data_file("facemesh.safetensors"),
     ),
     Part(
+        "turned landmarks",
+        "second head on FaceMesh's features",
+        "Apache-2.0",
+        source="data/turned_landmarks.safetensors, trained by scripts/turned_landmarks on renderings of the face model",
+        weights=lambda: _data_file("turned_landmarks.safetensors"),
+    ),
+    Part(
         "face_model",
         "MakeHuman/MPFB faces, PCA",
         "CC0-1.0",

@@ -19,6 +19,8 @@ WEIGHTS = "turned_landmarks.safetensors"
 FEATURE_CHANNELS = 64
 # Up to this yaw (degrees) FaceMesh's landmarks are kept, from this one on they are replaced.
 KEPT_YAW, REPLACED_YAW = 30.0, 45.0
+# Expected error, and difference between the heads, that take 63 % of the trust (shares of the face's size).
+EXPECTED_ERROR_SCALE, DISAGREEMENT_SCALE = 0.06, 0.1
 # FaceMesh indices before the ears: the line between them tells the yaw.
 _LEFT_OF_FACE, _RIGHT_OF_FACE = 234, 454
 
@@ -90,23 +92,27 @@ class TurnedLandmarks:
     """Landmarks of a mini-batch by both heads.
 
     landmarks (B,468,3) crop px, FaceMesh's where a face looks at the camera, this head's where it is turned away;
-    turned (B,) 0..1, the share of the latter; deviation (B,468) crop px, what this head thinks it may be wrong by.
+    turned (B,) 0..1, the share of the latter; score (B,) 0..1, how far they can be trusted: FaceMesh's face score, less
+    where this head expects large errors and where the two disagree about a face that is not turned.
     """
 
     landmarks: Tensor
     turned: Tensor
-    deviation: Tensor
+    score: Tensor
 
 
 @torch.no_grad()
 def with_turned_landmarks(head: TurnedLandmarkHead, found: FoundLandmarks) -> TurnedLandmarks:
     """Replace FaceMesh's landmarks of turned faces; how far a face is turned is this head's judgement."""
     landmarks, deviation = head(found.features)
-    left, right = landmarks[:, _LEFT_OF_FACE], landmarks[:, _RIGHT_OF_FACE]
-    across = right - left
+    across = landmarks[:, _RIGHT_OF_FACE] - landmarks[:, _LEFT_OF_FACE]
     yaw = torch.rad2deg(torch.atan2(across[:, 2].abs(), across[:, 0]))
     turned = ((yaw - KEPT_YAW) / (REPLACED_YAW - KEPT_YAW)).clamp(0, 1)
-    share = turned[:, None, None]
-    scale = (found.square.side / INPUT_SIZE)[:, None]
     own = found.square.to_crop(landmarks)
-    return TurnedLandmarks(found.landmarks * (1 - share) + own * share, turned, deviation * scale)
+    size = (own[..., :2].amax(1) - own[..., :2].amin(1)).prod(1).clamp(min=1).sqrt()
+    expected = deviation.mean(1) * found.square.side / INPUT_SIZE / size
+    difference = (own - found.landmarks)[..., :2].norm(dim=-1).mean(1) / size * (1 - turned)
+    doubt = (expected / EXPECTED_ERROR_SCALE).pow(2) + (difference / DISAGREEMENT_SCALE).pow(2)
+    share = turned[:, None, None]
+    blended = found.landmarks * (1 - share) + own * share
+    return TurnedLandmarks(blended, turned, found.score * torch.exp(-doubt))
