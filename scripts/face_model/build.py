@@ -36,7 +36,7 @@ HEADS, COMPONENTS, SEED = 2000, 80, 20220104
 TONES = 3
 # Root mean square distance (dm) of the 68 landmarks from the mean face's, which the identity basis is scaled to. With
 # it the variation of facial and nasal indices is near the published one (5-7% and 10-12% of the mean).
-LANDMARK_SPREAD = 0.03625
+LANDMARK_SPREAD = 0.03639
 # jawOpen at this (negative) value brings the parted lips of the average face together.
 LIPS_CLOSED = -0.06
 # Then the teeth, which are only strips, would show through the corners of the mouth: narrower, back by this (dm), and

@@ -24,14 +24,13 @@ BROWS_TO_LIPS = (
     (78,), (82,), (13,), (312,), (308,), (317,), (14,), (87,),
 )  # fmt: skip
 # How far (0.1 mm; right, up, forward) the labels of the same photos lie from these means: ridge regression over the
-# fits, both halves of the face together.
+# fits, both halves of the face together. Not for the seam of the lips, whose points would slide into the mouth.
 LABEL_OFFSETS = {
     17: (4, -9, 3), 18: (15, -13, 5), 19: (22, -16, 4), 20: (10, -16, 0), 21: (-30, -8, -11),
     27: (0, -5, 12), 28: (0, -12, 25), 29: (0, -3, 32), 30: (0, -4, 4), 31: (7, -5, -13), 32: (2, 12, -22),
     33: (0, 2, -37), 36: (14, -2, -2), 37: (21, -1, 5), 38: (3, -4, -5), 39: (-5, -1, -13), 40: (2, 10, 0),
     41: (12, 5, 1),
-    48: (14, 4, -16), 49: (11, 6, -10), 50: (12, 8, -8), 51: (0, 6, -15), 57: (0, 9, -11), 58: (-3, 9, -9),
-    59: (16, 18, -5), 60: (5, 0, -23), 61: (-9, 3, -26), 62: (0, 6, -20), 66: (0, 15, -24), 67: (-3, 16, -22),
+    49: (11, 6, -10), 50: (12, 8, -8), 51: (0, 6, -15), 57: (0, 9, -11), 58: (-3, 9, -9), 59: (16, 18, -5),
 }  # fmt: skip
 # Image-left points and their mirror images.
 MIRRORED = (

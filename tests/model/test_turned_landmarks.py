@@ -90,7 +90,7 @@ def test_head_sees_how_far_a_face_is_turned(facemesh, head, face_model, drawn):
     ours, deviation = head(features)
     error = (ours - faces.landmarks)[..., :2].norm(dim=-1).mean(1)
     theirs = (own - faces.landmarks)[..., :2].norm(dim=-1).mean(1)
-    # 5 px of 192 on average in training's held-out shard.
+    # 4 px of 192 on average in the shard that training holds out.
     assert error.median() < 8
     assert error[turned].median() < 0.6 * theirs[turned].median()
     # It knows when it is wrong.
