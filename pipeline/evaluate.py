@@ -5,7 +5,7 @@ from types import ModuleType
 
 import torch
 
-from cfr.pipeline import evaluate_landmarks, evaluate_occlusion, evaluate_pose
+from cfr.pipeline import evaluate_landmarks, evaluate_occlusion, evaluate_pairs, evaluate_pose
 from cfr.pipeline.cli import add_command
 from cfr.pipeline.errors import UserError, reject_unknown_arguments
 
@@ -13,6 +13,7 @@ from cfr.pipeline.errors import UserError, reject_unknown_arguments
 _MEASUREMENTS: dict[str, tuple[ModuleType, str]] = {
     "landmarks": (evaluate_landmarks, "error of the fitted mesh's 68 landmarks by yaw (NME)"),
     "occlusion": (evaluate_occlusion, "occluder mask and guidance on photos with known occluders"),
+    "pairs": (evaluate_pairs, "data card of a pair set: counts, poses, occlusion, skin tone, light, duplicates"),
     "pose": (evaluate_pose, "yaw of photos known to be frontal or in profile"),
 }
 
@@ -22,6 +23,7 @@ examples:
   cfr evaluate landmarks --predictions ours.npy --truth theirs.npy --yaw yaw.npy
   cfr evaluate occlusion --photos faces/ --occluders cutouts/
   cfr evaluate pose pairs/
+  cfr evaluate pairs pairs --html card.html
 """
 
 
