@@ -111,6 +111,16 @@ def context_crop(image: np.ndarray, affine: np.ndarray, scale: int = 1) -> np.nd
     return np.asarray(resized)
 
 
+def align_photo(photo: np.ndarray, landmarks5: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`context_crop` of a photo (H,W,3) uint8 RGB by its landmarks (5,2), and the affine (6,) of `crop_affine`.
+
+    Raises:
+        ValueError: the points are not finite or coincide.
+    """
+    affine = crop_affine(landmarks5)
+    return context_crop(photo, affine), affine
+
+
 def copy_region(image: np.ndarray, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
     """Contiguous part [y0:y1, x0:x1] of a photo, black outside it."""
     height, width = image.shape[:2]

@@ -1,5 +1,7 @@
 """Transfer of the occlusion from the photo to the guidance (the swap of CFR-GAN's Swap-R&R)."""
 
+from dataclasses import dataclass
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -7,6 +9,40 @@ from cfr.model.morphology import dilate
 
 DILATION = 3
 SEAM = 3
+
+
+@dataclass(frozen=True)
+class SwappedFaces:
+    """Faces of a mini-batch with the occlusion moved from the photo to the guidance; on one device.
+
+    Attributes:
+        photo: (B,3,H,W) float32 RGB 0..1, the aligned crop.
+        deoccluded: (B,3,H,W) the photo with the guidance in the occluder's place.
+        guidance: (B,3,H,W) the guidance with the occluder painted on.
+        occluder_mask: (B,H,W) float32 0..1.
+        face_mask: (B,H,W) bool, the mesh.
+    """
+
+    photo: Tensor
+    deoccluded: Tensor
+    guidance: Tensor
+    occluder_mask: Tensor
+    face_mask: Tensor
+
+
+@dataclass(frozen=True)
+class RotatedFaces:
+    """Swapped faces after the double rotation.
+
+    Attributes:
+        rotated: (B,3,H,W) float32 RGB 0..1, back in the photo's view.
+        visible: (B,H,W) bool, pixels whose colour survived both rotations.
+        occlusion_mask: (B,H,W) bool, or float32 0..1: what must not be taken from `rotated`.
+    """
+
+    rotated: Tensor
+    visible: Tensor
+    occlusion_mask: Tensor
 
 
 def _soft(mask: Tensor) -> Tensor:

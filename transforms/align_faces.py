@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cfr.model.alignment import CONTEXT_SIZE, context_crop, crop_affine
+from cfr.model.alignment import CONTEXT_SIZE
 from cfr.model.images import ImageError, decode_image
 from cfr.transforms.batches import FaceBatch, FailureRecord, ImageBatch
 from cfr.transforms.read_images import read_photos
@@ -21,8 +21,9 @@ class AlignFaces(Stage):
     label = "align_faces"
 
     def load(self) -> None:
-        """The detector."""
+        """The detector and the alignment."""
         self.detector = self.context.models.detector()
+        self.align = self.context.models.alignment()
 
     def run_unit(
         self,
@@ -82,11 +83,11 @@ class AlignFaces(Stage):
             return _NO_FACE
         chosen = choose_faces(detections.boxes, self.context.settings.faces)
         landmarks5 = np.asarray(detections.landmarks5, dtype=np.float32)[chosen]
-        crops = np.stack([crop_affine(points) for points in landmarks5])
+        contexts, crops = zip(*(self.align(image, points) for points in landmarks5), strict=True)
         return {
             "face_index": chosen,
-            "context": np.stack([context_crop(image, crop) for crop in crops]),
-            "crop": crops,
+            "context": np.stack(contexts),
+            "crop": np.stack(crops),
             "box": np.asarray(detections.boxes, dtype=np.float32)[chosen],
             "landmarks5": landmarks5,
             "detection_score": np.asarray(detections.scores, dtype=np.float32)[chosen],

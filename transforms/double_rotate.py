@@ -4,9 +4,41 @@ from typing import ClassVar
 
 import numpy as np
 
+from cfr.model.alignment import CROP_IN_CONTEXT
 from cfr.model.views import random_view
 from cfr.transforms.batches import PairBatch, SwapBatch
 from cfr.transforms.stage import MiniBatchStage, Rejection
+
+
+class OccludedRotation:
+    """Double rotation with the default face model, and what it leaves to be completed; one per process.
+
+    Args:
+        device: of the model and of the results.
+    """
+
+    def __init__(self, device: str = "cpu"):
+        from cfr.model.double_rotation import DoubleRotator
+
+        self.device = device
+        self.rotator = DoubleRotator(device)
+
+    def rotate(self, faces, coefficients, view):
+        """Double rotation of a mini-batch.
+
+        Args:
+            faces: SwappedFaces (`cfr.model.swap`).
+            coefficients: (B,C) float32.
+            view: (B,3) yaw, pitch, roll in degrees, absolute.
+
+        Returns:
+            RotatedFaces; covered in the photo or lost by the rotations is in the occlusion mask.
+        """
+        from cfr.model.swap import RotatedFaces
+
+        rotation = self.rotator.rotate(faces.deoccluded, coefficients, view)
+        lost = faces.face_mask & ((faces.occluder_mask > 0.5) | ~rotation.visible)
+        return RotatedFaces(rotation.rotated, rotation.visible, lost)
 
 
 class DoubleRotate(MiniBatchStage):
@@ -40,7 +72,14 @@ class DoubleRotate(MiniBatchStage):
         import torch
 
         from cfr.model.quality import fraction, quality
-        from cfr.transforms.pixels import array_to_mask, array_to_picture, mask_to_array, picture_to_array
+        from cfr.model.swap import SwappedFaces
+        from cfr.transforms.pixels import (
+            array_to_mask,
+            array_to_picture,
+            array_to_soft_mask,
+            mask_to_array,
+            picture_to_array,
+        )
 
         device = self.rotator.device
         face, view_index = np.divmod(items, self.context.settings.views_per_face)
@@ -48,9 +87,15 @@ class DoubleRotate(MiniBatchStage):
         fits = batch.fits
         with torch.inference_mode():
             face_mask = array_to_mask(fits.face_mask[face], device)
-            occluder = array_to_mask(batch.occluder_mask[face], device)
-            rotation = self.rotator.rotate(
+            faces = SwappedFaces(
+                array_to_picture(fits.faces.context[face][:, CROP_IN_CONTEXT, CROP_IN_CONTEXT], device),
                 array_to_picture(batch.deoccluded[face], device),
+                array_to_picture(batch.guidance[face], device),
+                array_to_soft_mask(batch.occluder_mask[face], device),
+                face_mask,
+            )
+            rotation = self.rotator.rotate(
+                faces,
                 torch.from_numpy(fits.coefficients[face]).to(device),
                 torch.from_numpy(view).to(device),
             )
@@ -65,8 +110,8 @@ class DoubleRotate(MiniBatchStage):
             )
             columns = {
                 "view": view,
-                "rotated": picture_to_array(rotation.rotated * face_mask[:, None]),
-                "occlusion_mask": mask_to_array(face_mask & (occluder | ~visible)),
+                "rotated": picture_to_array(rotation.rotated),
+                "occlusion_mask": mask_to_array(rotation.occlusion_mask),
                 "visible_fraction": visible_fraction.float().cpu().numpy(),
                 "quality": row_quality.float().cpu().numpy(),
             }

@@ -33,6 +33,12 @@ class DefaultModels:
 
         return MTCNN.load_default(self.torch_device())
 
+    def alignment(self):
+        """Function from a photo and its five landmarks to the crop with its margin, and its affine."""
+        from cfr.model.alignment import align_photo
+
+        return align_photo
+
     def fitter(self):
         """Fit with `fit(context, landmarks5)`."""
         from cfr.model.fitting import FaceFitter
@@ -46,10 +52,10 @@ class DefaultModels:
         return OcclusionTransfer(self.torch_device())
 
     def rotator(self):
-        """Double rotation with `rotate(texture, coefficients, view)`."""
-        from cfr.model.double_rotation import DoubleRotator
+        """Double rotation with `rotate(faces, coefficients, view)`."""
+        from cfr.transforms.double_rotate import OccludedRotation
 
-        return DoubleRotator(self.torch_device())
+        return OccludedRotation(self.torch_device())
 
     def active(self) -> list[dict[str, str]]:
         """Part, name, licence and digest of all weights; found without loading them.

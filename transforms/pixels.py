@@ -21,6 +21,11 @@ def array_to_mask(masks: np.ndarray, device: torch.device | str = "cpu") -> Tens
     return torch.from_numpy(np.ascontiguousarray(masks)).to(device) > 0
 
 
+def array_to_soft_mask(masks: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+    """(n,H,W) uint8 0..255 -> float32 0..1."""
+    return torch.from_numpy(np.ascontiguousarray(masks)).to(device).float() / 255
+
+
 def mask_to_array(masks: Tensor) -> np.ndarray:
-    """(n,H,W) bool -> uint8 0/255."""
-    return masks.to(torch.uint8).mul(255).cpu().numpy()
+    """(n,H,W) bool, or float 0..1 -> uint8 0..255, rounded."""
+    return (masks.float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()

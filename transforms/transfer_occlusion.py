@@ -80,10 +80,10 @@ class TransferOcclusion(MiniBatchStage):
             coefficients = torch.from_numpy(batch.coefficients[items]).to(device)
             occluder, deoccluded, swapped = self.occlusion.transfer(photo, guidance, coefficients)
             columns = {
-                "occluder_mask": mask_to_array(occluder & face_mask),
+                "occluder_mask": mask_to_array(occluder),
                 "deoccluded": picture_to_array(deoccluded),
-                "guidance": picture_to_array(swapped * face_mask[:, None]),
-                "occluded_fraction": fraction(occluder & face_mask, face_mask).float().cpu().numpy(),
+                "guidance": picture_to_array(swapped),
+                "occluded_fraction": fraction(occluder > 0.5, face_mask).float().cpu().numpy(),
                 "sharpness": sharpness(photo, face_mask).float().cpu().numpy(),
             }
         return columns, {}

@@ -19,12 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from cfr.model.alignment import align_photo
 from cfr.model.coefficients import Coefficients, coefficient_layout
 from cfr.model.detector import Detections
-from cfr.model.double_rotation import DoubleRotation
 from cfr.model.fitting import FaceFit
 from cfr.model.frontalization.frontalizer import Frontalized
 from cfr.model.images import encode_image
+from cfr.model.swap import RotatedFaces
 
 GOOD, NO_FACE, DETECTOR_RAISES, FIT_RAISES, FIT_IS_NAN, TWO_FACES, ROTATION_RAISES = 200, 10, 20, 30, 40, 50, 60
 SECOND_FIT_RAISES, FIT_KILLS, DETECTOR_KILLS = 70, 80, 90
@@ -113,12 +114,14 @@ class _OcclusionTransfer:
 class _Rotator:
     device = "cpu"
 
-    def rotate(self, texture, coefficients, view) -> DoubleRotation:
+    def rotate(self, faces, coefficients, view) -> RotatedFaces:
+        texture = faces.deoccluded
         if ROTATION_RAISES in (texture[:, 0, 112, 112] * 255).round().int().tolist():
             raise ValueError("the rotation cannot take it")
         visible = torch.ones(texture.shape[0], 224, 224, dtype=torch.bool)
         visible[:, :, 112:] = False
-        return DoubleRotation(texture, texture * visible[:, None], visible)
+        lost = faces.face_mask & ((faces.occluder_mask > 0.5) | ~visible)
+        return RotatedFaces(texture * visible[:, None], visible, lost)
 
 
 class _Frontalizer:
@@ -155,6 +158,9 @@ class StandInModels:
 
     def detector(self):
         return _Detector()
+
+    def alignment(self):
+        return align_photo
 
     def fitter(self):
         return _Fitter()
