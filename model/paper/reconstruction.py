@@ -8,18 +8,10 @@ from torch import Tensor
 from cfr.model.camera import project, rotation_matrix, to_camera_space
 from cfr.model.coefficients import Coefficients
 from cfr.model.lighting import AMBIENT_OFFSET, shade
-from cfr.model.paper.face_model import EXPRESSIONS, IDENTITIES, TEXTURES, BaselFaceModel
+from cfr.model.networks.coefficient_regressor import LAYOUT
+from cfr.model.paper.face_model import BaselFaceModel
 
-# Order and widths of the regressor's output.
-REGRESSED = {
-    "identity": IDENTITIES,
-    "expression": EXPRESSIONS,
-    "texture": TEXTURES,
-    "angles": 3,
-    "gamma": 27,
-    "translation": 3,
-}
-REGRESSED_SIZE = sum(REGRESSED.values())
+REGRESSED_SIZE = LAYOUT["translation"].stop
 
 
 def from_regressed(regressed: Tensor) -> Coefficients:
@@ -33,10 +25,11 @@ def from_regressed(regressed: Tensor) -> Coefficients:
     """
     if regressed.shape[-1] != REGRESSED_SIZE:
         raise ValueError(f"expected {REGRESSED_SIZE} coefficients, got {regressed.shape[-1]}")
-    identity, expression, texture, angles, gamma, translation = torch.split(regressed, list(REGRESSED.values()), dim=-1)
-    light = gamma.unflatten(-1, (3, 9)).transpose(1, 2).clone()
+    part = {name: regressed[:, place] for name, place in LAYOUT.items()}
+    light = part["gamma"].unflatten(-1, (3, 9)).transpose(1, 2).clone()
     light[:, 0] += AMBIENT_OFFSET
-    return Coefficients(identity, expression, texture, light, torch.rad2deg(angles[:, [1, 0, 2]]), translation)
+    pose = torch.rad2deg(part["angles"][:, [1, 0, 2]])
+    return Coefficients(part["identity"], part["expression"], part["texture"], light, pose, part["translation"])
 
 
 @dataclass(frozen=True)
