@@ -129,6 +129,7 @@ def _identity(this: Job, settings: JobSettings, kept: pa.Schema, unit_rows: int,
     parameters = {name: value for name, value in settings.affecting_output().items() if name != "keep_columns"}
     digests = {model["part"]: model["digest"] for model in models.active()}
     kept_types = {field.name: str(field.type) for field in kept}
+    parameters |= models.parameters()
     return JobIdentity.of(this.name, {**parameters, "keep_columns": kept_types, "unit_rows": unit_rows}, digests)
 
 
@@ -137,6 +138,7 @@ def _metadata(identity: JobIdentity, models: DefaultModels) -> dict[str, str]:
         "job_hash": identity.hash,
         "software": f"cfr {importlib.metadata.version('cfr')}",
         "models": json.dumps(models.active()),
+        **models.parameters(),
         "coefficients": json.dumps(models.coefficient_layout()),
     }
 

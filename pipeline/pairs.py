@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import apache_beam as beam
 
-from cfr.pipeline import job
+from cfr.pipeline import job, recipes
 from cfr.pipeline.graph import FindFaces, GraphOptions, WorkUnits
 from cfr.pipeline.job_arguments import (
     Job,
@@ -81,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_input_arguments(parser, "pairs/, failures/")
     add = parser.add_argument
     add("--views-per-face", type=positive, default=1, metavar="N", help="random views, and so pairs, per face")
+    recipes.add_arguments(parser)
     add("--seed", type=int, default=0, metavar="S", help="of the random views")
     add("--encoding", choices=("png", "webp", "jpeg"), default="png", help="of the pictures; masks are PNG")
     add("--columns", type=names, metavar="A,B", help="pictures to write (default: all six); numbers always are")
@@ -89,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, beam_arguments: list[str]) -> int:
     """Run the command; returns the exit code, raises UserError."""
-    return run_pairs(args, beam_arguments, DefaultModels(args.device))
+    return run_pairs(args, beam_arguments, recipes.models_of(args))
 
 
 def run_pairs(args: argparse.Namespace, beam_arguments: list[str], models: DefaultModels) -> int:

@@ -57,6 +57,18 @@ class DefaultModels:
 
         return OccludedRotation(self.torch_device())
 
+    def check(self) -> None:
+        """Make sure, before any work starts, that the models' files are there and are what they have to be.
+
+        Raises:
+            ValueError, OSError, ImportError: one is not; the message names it and the fix.
+        """
+        self.active()
+
+    def parameters(self) -> dict[str, str]:
+        """What decides the output besides the weights: part of the job's hash and of the shards' metadata."""
+        return {"recipe": "visible"}
+
     def active(self) -> list[dict[str, str]]:
         """Part, name, licence and digest of all weights; found without loading them.
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-IDENTITIES, EXPRESSIONS, TEXTURES = 80, 64, 80
+# Identity, expression and texture coefficients.
+SIZES = (80, 64, 80)
 KEYPOINTS = 68
 NEIGHBOURS = 8
 _KEYS = ("meanshape", "idBase", "exBase", "meantex", "texBase", "tri", "point_buf", "keypoints", "skinmask")
@@ -68,11 +69,6 @@ class BaselFaceModel(nn.Module):
             raise FaceModelError(f"{path} cannot be read: {error.strerror or error}") from None
         return cls(_read_mat(data, str(path)), hashlib.sha256(data).hexdigest()).to(device)
 
-    @property
-    def sizes(self) -> tuple[int, int, int]:
-        """How many identity, expression and texture coefficients a face has."""
-        return len(self.identity_basis), len(self.expression_basis), len(self.texture_basis)
-
     def shape(self, identity: Tensor, expression: Tensor) -> Tensor:
         """Vertices (B,V,3) in decimetres of faces with identity (B,80) and expression (B,64)."""
         return (
@@ -122,10 +118,10 @@ def _check(arrays: dict[str, np.ndarray], origin: str) -> None:
     vertices, triangles = arrays["meanshape"].size // 3, len(arrays["tri"])
     shapes = {
         "meanshape": (1, 3 * vertices),
-        "idBase": (3 * vertices, IDENTITIES),
-        "exBase": (3 * vertices, EXPRESSIONS),
+        "idBase": (3 * vertices, SIZES[0]),
+        "exBase": (3 * vertices, SIZES[1]),
         "meantex": (1, 3 * vertices),
-        "texBase": (3 * vertices, TEXTURES),
+        "texBase": (3 * vertices, SIZES[2]),
         "tri": (triangles, 3),
         "point_buf": (vertices, NEIGHBOURS),
         "keypoints": (1, KEYPOINTS),

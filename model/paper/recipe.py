@@ -4,18 +4,16 @@ Between the steps pictures and masks have 8 bits, where the authors' code goes o
 what the docstrings say, a step does what theirs does.
 """
 
-import functools
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from cfr.model.alignment import CROP_IN_CONTEXT
-from cfr.model.checkpoints import load_checkpoint
 from cfr.model.coefficients import Coefficients
 from cfr.model.networks.coefficient_regressor import CoefficientRegressor
 from cfr.model.networks.face_parsing import FaceParsing
-from cfr.model.paper.face_model import BaselFaceModel
+from cfr.model.paper.face_model import SIZES, BaselFaceModel
 from cfr.model.paper.masks import ParsedFaces, full_mask, object_mask
 from cfr.model.paper.reconstruction import Reconstruction, from_regressed, reconstruct
 from cfr.model.paper.renderer import rasterize_screen_linear, render
@@ -26,23 +24,6 @@ from cfr.model.swap import RotatedFaces, SwappedFaces
 
 # The five points of the alignment among the 68 (from 0): middles of eye corners, nose tip, mouth corners.
 _FIVE_POINTS = ((36, 39), (42, 45), (30, 30), (48, 48), (54, 54))
-
-
-@functools.cache
-def load_face_model(path: str, device: str) -> BaselFaceModel:
-    """`BaselFaceModel.load`, once per process: three steps share it."""
-    return BaselFaceModel.load(path, device)
-
-
-@functools.cache
-def load_parsing(path: str, device: str) -> FaceParsing:
-    """The parsing network for inference, once per process."""
-    return load_checkpoint(path, FaceParsing()).eval().requires_grad_(False).to(device)
-
-
-def load_regressor(path: str, device: str) -> CoefficientRegressor:
-    """The regressor for inference."""
-    return load_checkpoint(path, CoefficientRegressor()).eval().requires_grad_(False).to(device)
 
 
 @dataclass(frozen=True)
@@ -161,4 +142,4 @@ class DoubleRotator:
 
 def _reconstructed(model: BaselFaceModel, coefficients: Tensor) -> Reconstruction:
     """From a row of `Coefficients.concatenated`."""
-    return reconstruct(model, Coefficients.split(coefficients, model.sizes))
+    return reconstruct(model, Coefficients.split(coefficients, SIZES))

@@ -183,6 +183,12 @@ class StandInModels:
     def mesh_landmarks(self):
         return _MeshLandmarks()
 
+    def check(self):
+        pass
+
+    def parameters(self):
+        return {"recipe": "stand-in"}
+
     def active(self):
         return [{"part": "stand-in", "name": "stand-in", "licence": "none", "digest": self.digest}]
 

@@ -38,18 +38,18 @@ def reference_model(shared_dir) -> BaselFaceModel:
 @pytest.fixture(scope="session")
 def own_model() -> BaselFaceModel:
     """The package's own face in the layout of the paper's."""
-    from basel_files import basel_arrays
+    from paper_files import basel_arrays
 
     return BaselFaceModel(basel_arrays())
 
 
 @pytest.fixture(scope="session")
-def own_faces(own_model) -> Reconstruction:
+def own_coefficients() -> Coefficients:
     """Two of its faces, in white light: one near frontal, one turned by 40 degrees."""
     generator = torch.Generator().manual_seed(3)
     light = torch.zeros(2, 9, 3)
     light[:, 0] = 1.0 / 0.8862  # a light of 1 everywhere: the first harmonic is 0.8862
-    coefficients = Coefficients(
+    return Coefficients(
         0.7 * torch.randn(2, 80, generator=generator),
         torch.zeros(2, 64),
         0.5 * torch.randn(2, 80, generator=generator),
@@ -57,4 +57,9 @@ def own_faces(own_model) -> Reconstruction:
         torch.tensor([[5.0, 3.0, -2.0], [-40.0, -5.0, 4.0]]),
         torch.tensor([[0.02, 0.0, 0.05], [-0.05, 0.03, -0.1]]),
     )
-    return reconstruct(own_model, coefficients)
+
+
+@pytest.fixture(scope="session")
+def own_faces(own_model, own_coefficients) -> Reconstruction:
+    """The meshes of `own_coefficients`."""
+    return reconstruct(own_model, own_coefficients)

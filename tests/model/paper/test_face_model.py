@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from basel_files import write_basel_file
+from paper_files import write_basel_file
 
 from cfr.model.face_model import MorphableModel
 from cfr.model.paper.face_model import BaselFaceModel, FaceModelError
@@ -13,7 +13,7 @@ from cfr.model.paper.reconstruction import REGRESSED_SIZE, from_regressed, recon
 def test_file_holds_the_model(tmp_path):
     default = MorphableModel.load_default()
     model = BaselFaceModel.load(write_basel_file(tmp_path / "BFM_model_80.mat"))
-    assert model.sizes == (80, 64, 80) and len(model.digest) == 64
+    assert model.texture_basis.shape == (80, 18107, 3) and len(model.digest) == 64
     identity = torch.randn(2, 80, generator=torch.Generator().manual_seed(0))
     expression = torch.zeros(2, 64)
     expression[:, 10] = 0.7

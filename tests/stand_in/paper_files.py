@@ -1,4 +1,8 @@
-"""A small stand-in for the authors' `BFM_model_80.mat`, made from the face model that comes with the package."""
+"""Stand-ins for the three files of the paper's authors: their layout, with what this package has inside.
+
+The face model is the package's own face. The regressor says of every photo that it shows a near frontal face of the
+mean shape, and the parsing that it shows skin, so that pairs come out whatever the rest of their random weights is.
+"""
 
 from pathlib import Path
 
@@ -6,6 +10,8 @@ import numpy as np
 import torch
 
 from cfr.model.face_model import MorphableModel
+from cfr.model.networks.coefficient_regressor import LAYOUT, CoefficientRegressor
+from cfr.model.networks.face_parsing import LABELS, FaceParsing
 
 
 def basel_arrays() -> dict[str, np.ndarray]:
@@ -47,3 +53,42 @@ def write_basel_file(path: Path, **changes: np.ndarray | None) -> Path:
     arrays = {**basel_arrays(), **changes}
     savemat(path, {name: values for name, values in arrays.items() if values is not None})
     return path
+
+
+def write_regressor(path: Path) -> Path:
+    """A checkpoint of the regressor."""
+    torch.manual_seed(0)
+    network = CoefficientRegressor()
+    row = torch.zeros(257)
+    row[LAYOUT["angles"]] = torch.tensor([0.05, 0.1, 0.0])
+    row[LAYOUT["translation"]] = torch.tensor([0.0, 0.0, 0.0])
+    row[LAYOUT["gamma"]] = torch.tensor([0.3, 0, 0, 0, 0, 0, 0, 0, 0]).repeat(3)
+    first = 0
+    for name in ("fcid", "fcex", "fctex", "fcangles", "fcgamma", "fcXY", "fcZ"):
+        head = getattr(network, name)
+        torch.nn.init.zeros_(head.weight)
+        head.bias.data = row[first : first + len(head.bias)].clone()
+        first += len(head.bias)
+    torch.save({"state_dict": {f"module.{key}": value for key, value in network.state_dict().items()}}, path)
+    return path
+
+
+def write_parsing(path: Path) -> Path:
+    """A checkpoint of the parsing network."""
+    torch.manual_seed(0)
+    network = FaceParsing()
+    weight = torch.zeros_like(network.conv_out.conv_out.weight)
+    weight[LABELS.index("skin")] = 1.0  # features are not negative
+    network.conv_out.conv_out.weight.data = weight
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def write_paper_files(folder: Path) -> list[str]:
+    """All three files, and the flags of `cfr pairs` that name them."""
+    return [
+        *("--recipe", "paper"),
+        *("--regressor", str(write_regressor(folder / "regressor.pth"))),
+        *("--face-model", str(write_basel_file(folder / "BFM_model_80.mat"))),
+        *("--parsing", str(write_parsing(folder / "parsing.pth"))),
+    ]
