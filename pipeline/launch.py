@@ -216,7 +216,7 @@ def _supervise(run: _Run, watch: Watch, signals: _Signals) -> str:
     started = time.monotonic()
     interactive = sys.stderr.isatty()
     last_change, last_state = started, None
-    warned = False
+    warned = workers_seen = False
     with tqdm(
         total=watch.rows,
         unit=" images",
@@ -252,7 +252,9 @@ def _supervise(run: _Run, watch: Watch, signals: _Signals) -> str:
                     units = [beat.unit_id for beat in heartbeats if beat.pid in dead and beat.unit_id]
                     where = f" while it did unit {', '.join(units)}" if units else ""
                     return f"worker process {', '.join(map(str, dead))} died{where} (out of memory, or killed)"
-                if time.monotonic() - started > _START_SECONDS and not local_worker.running_workers(run.folder):
+                # At the end workers sign off one by one: that none runs then says nothing.
+                workers_seen = workers_seen or bool(local_worker.running_workers(run.folder))
+                if time.monotonic() - started > _START_SECONDS and not workers_seen:
                     return f"no worker process started within {_START_SECONDS:.0f} s"
             state = [(beat.pid, beat.time) for beat in heartbeats]
             if state != last_state:

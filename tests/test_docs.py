@@ -1,6 +1,7 @@
 """Every command and program that the README and docs/ show is run, on the bundled photographs.
 
-A page's ```sh and ```python blocks run top to bottom in one process, in a folder that holds `photos/`. `make` lines are
+A page's ```sh and ```python blocks run top to bottom in one process, in a folder that holds `photos/`, and
+stand-ins for the files of the paper's authors where a page names `authors/`. `make` lines are
 only looked up in the Makefile. Blocks in other languages show output or text.
 """
 
@@ -12,6 +13,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "stand_in"))
+from paper_files import write_paper_files  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -49,6 +53,8 @@ def shell_lines(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
 def test_what_a_page_shows_works(page, tmp_path, photos_dir):
     shutil.copytree(photos_dir, tmp_path / "photos")
+    if any("authors/" in code for _, code in blocks(page)):
+        write_paper_files(tmp_path / "authors")
     done = subprocess.run(
         [sys.executable, "-c", RUNNER],
         cwd=tmp_path,

@@ -1,6 +1,7 @@
 """The pairs job with stand-in models: what comes out for what goes in, and what a second run does."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -297,6 +298,16 @@ def test_the_circuit_breaker_stops_a_hopeless_job(tmp_path, capsys, monkeypatch)
     assert "--abort-failure-rate" in capsys.readouterr().err
     assert len(list((tmp_path / "out" / "_manifest").iterdir())) < 100
     assert not list((tmp_path / "out" / "_progress").glob("started-*"))  # stopped, not crashed: no strike
+
+
+def test_workers_that_sign_off_at_the_end_are_not_missed(photos, tmp_path, monkeypatch):
+    """A job longer than workers may take to start: none is registered any more while the runner winds up."""
+    registered = [[os.getpid()]]
+    monkeypatch.setenv("PYTHONPATH", str(Path(stand_in.__file__).parent))
+    monkeypatch.setattr(launch, "_START_SECONDS", 0.0)
+    monkeypatch.setattr(launch.local_worker, "dead_workers", lambda folder: [])
+    monkeypatch.setattr(launch.local_worker, "running_workers", lambda folder: registered.pop() if registered else [])
+    assert job(photos, tmp_path / "out", "--workers", "2") == 0
 
 
 @pytest.mark.parametrize(

@@ -85,10 +85,11 @@ def write_parsing(path: Path) -> Path:
 
 
 def write_paper_files(folder: Path) -> list[str]:
-    """All three files, and the flags of `cfr pairs` that name them."""
+    """All three files, by the authors' names, and the flags of `cfr pairs` that name them."""
+    folder.mkdir(exist_ok=True)
     return [
         *("--recipe", "paper"),
-        *("--regressor", str(write_regressor(folder / "regressor.pth"))),
+        *("--regressor", str(write_regressor(folder / "trained_weights_occ_3d.pth"))),
         *("--face-model", str(write_basel_file(folder / "BFM_model_80.mat"))),
         *("--parsing", str(write_parsing(folder / "parsing.pth"))),
     ]
