@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cfr.model.alignment import CONTEXT_SIZE
+from cfr.model.alignment import CONTEXT_SIZE, context_crop
 from cfr.model.images import ImageError, decode_image
 from cfr.transforms.batches import FaceBatch, FailureRecord, ImageBatch
 from cfr.transforms.read_images import read_photos
@@ -83,11 +83,12 @@ class AlignFaces(Stage):
             return _NO_FACE
         chosen = choose_faces(detections.boxes, self.context.settings.faces)
         landmarks5 = np.asarray(detections.landmarks5, dtype=np.float32)[chosen]
-        contexts, crops = zip(*(self.align(image, points) for points in landmarks5), strict=True)
+        aligned = [self.align(image, points) for points in landmarks5]
+        crops = np.stack([affine for _, affine in aligned])
         return {
             "face_index": chosen,
-            "context": np.stack(contexts),
-            "crop": np.stack(crops),
+            "context": np.stack([context for context, _ in aligned]),
+            "crop": crops,
             "box": np.asarray(detections.boxes, dtype=np.float32)[chosen],
             "landmarks5": landmarks5,
             "detection_score": np.asarray(detections.scores, dtype=np.float32)[chosen],
