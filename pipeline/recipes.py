@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="visible: this software's own (default); paper: as the authors' code, with their files",
     )
     add("--regressor", metavar="FILE", help="paper: the authors' ResNet-50 regressor checkpoint")
-    add("--face-model", metavar="FILE", help="paper: BFM_model_80.mat")
+    add("--face-model", metavar="PATH", help="folder of ICT-FaceKit, or BFM_model_80.mat, which paper needs")
     add("--parsing", metavar="FILE", help="paper: the authors' BiSeNet checkpoint")
     add("--true-lab", action="store_true", help="paper: compare colours in real Lab, which the authors' code does not")
 
@@ -44,12 +44,15 @@ def models_of(args: argparse.Namespace) -> DefaultModels:
 
 
 def _visible_models(args: argparse.Namespace) -> DefaultModels:
-    for name in _PAPER_FILES:
+    for name in ("regressor", "parsing"):
         if getattr(args, name):
             raise UserError(f"{_flag(name)} goes with --recipe paper; the visible recipe has no use for it")
     if args.true_lab:
         raise UserError("--true-lab goes with --recipe paper; the visible recipe compares colours in another way")
-    return DefaultModels(args.device)
+    if args.face_model and not os.path.exists(args.face_model):
+        raise UserError(f"--face-model {args.face_model}: no such file or folder")
+    # Workers are started elsewhere.
+    return DefaultModels(args.device, os.path.abspath(args.face_model) if args.face_model else "")
 
 
 def _paper_models(args: argparse.Namespace) -> DefaultModels:
@@ -60,10 +63,14 @@ def _paper_models(args: argparse.Namespace) -> DefaultModels:
         path = getattr(args, name)
         if not path:
             raise UserError(f"--recipe paper needs {_flag(name)} FILE: {what}; see docs/paper.md for where to get it")
+        if os.path.isdir(path) and name == "face_model":
+            raise UserError(
+                f"--face-model {path}: a folder, as of ICT-FaceKit, goes with --recipe visible; the paper's "
+                "regressor predicts coefficients of BFM_model_80.mat only"
+            )
         if not os.path.isfile(path):
             kind = "is a folder" if os.path.isdir(path) else "no such file"
             raise UserError(f"{_flag(name)} {path}: {kind}; it has to be the {what}")
-        # Workers are started elsewhere.
         files[name] = os.path.abspath(path)
     return PaperModels(args.device, **files, true_lab=args.true_lab)
 

@@ -11,17 +11,18 @@ from cfr.transforms.stage import MiniBatchStage, Rejection
 
 
 class OccludedRotation:
-    """Double rotation with the default face model, and what it leaves to be completed; one per process.
+    """Double rotation of the visible recipe, and what it leaves to be completed; one per process.
 
     Args:
         device: of the model and of the results.
+        model: the face model, on that device.
     """
 
-    def __init__(self, device: str = "cpu"):
+    def __init__(self, device, model):
         from cfr.model.double_rotation import DoubleRotator
 
         self.device = device
-        self.rotator = DoubleRotator(device)
+        self.rotator = DoubleRotator(device, model)
 
     def rotate(self, faces, coefficients, view):
         """Double rotation of a mini-batch.

@@ -9,9 +9,11 @@ class DefaultModels:
 
     Attributes:
         device: "cpu", "cuda", or "auto" = CUDA where there is any.
+        face_model: path of another face model (see `face_model_files`), "" for the package's own.
     """
 
     device: str = "auto"
+    face_model: str = ""
 
     def torch_device(self) -> str:
         """Where the models run.
@@ -43,19 +45,22 @@ class DefaultModels:
         """Fit with `fit(context, landmarks5)`."""
         from cfr.model.fitting import FaceFitter
 
-        return FaceFitter(self.torch_device())
+        device = self.torch_device()
+        return FaceFitter(device, self._model(device))
 
     def occlusion_transfer(self):
         """Occluder mask and swap with `transfer(photo, guidance, coefficients)`."""
         from cfr.transforms.transfer_occlusion import OcclusionTransfer
 
-        return OcclusionTransfer(self.torch_device())
+        device = self.torch_device()
+        return OcclusionTransfer(device, self._model(device))
 
     def rotator(self):
         """Double rotation with `rotate(faces, coefficients, view)`."""
         from cfr.transforms.double_rotate import OccludedRotation
 
-        return OccludedRotation(self.torch_device())
+        device = self.torch_device()
+        return OccludedRotation(device, self._model(device))
 
     def check(self) -> None:
         """Make sure, before any work starts, that the models' files are there and are what they have to be.
@@ -70,18 +75,28 @@ class DefaultModels:
         return {"recipe": "visible"}
 
     def active(self) -> list[dict[str, str]]:
-        """Part, name, licence and digest of all weights; found without loading them.
+        """Part, name, licence and digest of all weights; by part.
 
         Raises:
             FileNotFoundError: a file of a model is missing.
         """
         from cfr.model.registry import active_models
 
-        return [vars(model) for model in active_models()]
+        models = [vars(model) for model in active_models()]
+        if self.face_model:
+            own = next(model for model in models if model["part"] == "face_model")
+            brought = self._model("cpu")
+            own |= {"name": brought.name, "licence": brought.license.split("\n")[0], "digest": brought.digest}
+        return models
+
+    def _model(self, device: str):
+        """The face model, once per device and process."""
+        from cfr.model.face_model_files import load_face_model
+
+        return load_face_model(self.face_model, device)
 
     def coefficient_layout(self) -> dict[str, tuple[int, int]]:
         """Half-open ranges of the parts of `coefficients`, by name."""
         from cfr.model.coefficients import coefficient_layout
-        from cfr.model.face_model import MorphableModel
 
-        return coefficient_layout(MorphableModel.load_default().sizes)
+        return coefficient_layout(self._model("cpu").sizes)

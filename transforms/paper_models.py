@@ -18,7 +18,6 @@ class PaperModels(DefaultModels):
     """
 
     regressor: str = ""
-    face_model: str = ""
     parsing: str = ""
     true_lab: bool = False
 
@@ -67,7 +66,7 @@ class PaperModels(DefaultModels):
 
     def active(self) -> list[dict[str, str]]:
         """See DefaultModels."""
-        detector = [model for model in super().active() if model["part"] == "detector"]
+        detector = [model for model in DefaultModels().active() if model["part"] == "detector"]
         files = {
             "fitting": ("ResNet-50 regressor of CFR-GAN", self.regressor),
             "face_model": ("Basel Face Model, 80 components", self.face_model),

@@ -10,18 +10,18 @@ from cfr.transforms.stage import MiniBatchStage, Rejection
 
 
 class OcclusionTransfer:
-    """Occluder mask and swap with the default face model; one per process.
+    """Occluder mask and swap of the visible recipe; one per process.
 
     Args:
         device: of the model and of the results.
+        model: the face model, on that device.
     """
 
-    def __init__(self, device: str = "cpu"):
-        from cfr.model.face_model import MorphableModel
+    def __init__(self, device, model):
         from cfr.model.occlusion import OccluderDetector
 
         self.device = device
-        self.model = MorphableModel.load_default(device)
+        self.model = model
         self.detector = OccluderDetector(self.model)
 
     def transfer(self, photo, guidance, coefficients):

@@ -95,7 +95,7 @@ def _read_mat(data: bytes, origin: str) -> dict[str, np.ndarray]:
         from scipy.io import loadmat
     except ImportError:
         raise ImportError(
-            "reading BFM_model_80.mat needs SciPy, which is not installed: pip install 'cfr[paper]'"
+            "reading BFM_model_80.mat needs SciPy, which is not installed: pip install 'cfr[face-models]'"
         ) from None
     if data[:4] == b"MATL" and b"MATLAB 7.3" in data[:128]:
         raise FaceModelError(f"{origin} is a MATLAB 7.3 file; save it again in MATLAB with '-v7'")

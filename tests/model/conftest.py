@@ -2,9 +2,11 @@
 
 import importlib.util
 import json
+import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,8 @@ from cfr.model.fitting import FaceFit, FaceFitter
 from cfr.model.images import decode_image
 from cfr.model.rasterize import GBuffer
 from cfr.model.rendering import PosedMesh, posed, render_guidance
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stand_in"))
 
 FIRST_BAND = 0.8862  # basis value of the constant light
 

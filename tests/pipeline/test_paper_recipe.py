@@ -140,7 +140,7 @@ def test_wrong_files_stop_the_job_before_it_starts(shards, files, tmp_path, caps
         ("--regressor", None, "--recipe paper needs --regressor FILE"),
         ("--parsing", None, "--recipe paper needs --parsing FILE"),
         ("--face-model", str(tmp_path / "none.mat"), "none.mat: no such file; it has to be the BFM_model_80.mat"),
-        ("--face-model", str(tmp_path), "is a folder"),
+        ("--face-model", str(tmp_path), "as of ICT-FaceKit, goes with --recipe visible"),
         ("--face-model", named["--parsing"], "parsing.pth is not a MATLAB file"),
         ("--regressor", named["--parsing"], "parsing.pth does not fit CoefficientRegressor"),
         ("--parsing", str(tmp_path / "text.pth"), "text.pth"),

@@ -1,8 +1,6 @@
 """Faces of the paper's kind: from the fixtures where they are, and from the package's own face model everywhere."""
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +10,6 @@ from torch import Tensor
 from cfr.model.coefficients import Coefficients
 from cfr.model.paper.face_model import BaselFaceModel
 from cfr.model.paper.reconstruction import Reconstruction, reconstruct
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "stand_in"))
 
 
 @pytest.fixture(scope="session")
