@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cfr.model.checkpoints import Lookalike, load_checkpoint, read_states, recognise
 from cfr.model.face_model import MorphableModel
+from cfr.model.ict_face_model import FACE_VERTICES, NEUTRAL, find_folder
 from cfr.model.networks.catalogue import NETWORKS
 from cfr.model.networks.face_parsing import FaceParsing
 from cfr.model.paper.face_model import BaselFaceModel
@@ -18,8 +19,6 @@ BASEL = "Basel face model of CFR-GAN (BFM_model_80.mat)"
 DEFAULT_LAYOUT = "face model of this package's layout"
 ICT = "ICT-FaceKit face model"
 
-_ICT_NEUTRAL = "generic_neutral_mesh.obj"
-_ICT_FACE_VERTICES = 9409
 
 
 @dataclass(frozen=True)
@@ -100,17 +99,15 @@ def _lines(lookalike: Lookalike) -> tuple[str, ...]:
 
 def _ict_folder(path: Path) -> Finding:
     """ICT-FaceKit's repository, or its folder FaceXModel: the neutral mesh, identities, and an OBJ per expression."""
-    folder = path / "FaceXModel" if (path / "FaceXModel").is_dir() else path
-    neutral = folder / _ICT_NEUTRAL
-    if not neutral.is_file():
-        raise ValueError(f"{path} is a folder without {_ICT_NEUTRAL}, so it is not the FaceXModel of ICT-FaceKit")
+    folder = find_folder(path)
+    neutral = folder / NEUTRAL
     with neutral.open("rb") as file:
         vertices = sum(line.startswith(b"v ") for line in file)
     names = {file.stem for file in folder.glob("*.obj")} - {neutral.stem}
     identities = sorted(name for name in names if name.startswith("identity"))
     expressions = len(names) - len(identities)
-    if vertices < _ICT_FACE_VERTICES:
-        raise ValueError(f"{neutral} has {vertices} vertices; the face alone has {_ICT_FACE_VERTICES}: is it cut off?")
+    if vertices < FACE_VERTICES:
+        raise ValueError(f"{neutral} has {vertices} vertices; the face alone has {FACE_VERTICES}: is it cut off?")
     absent = [f"identity{n:03d}" for n in range(len(identities)) if f"identity{n:03d}" not in names]
     if not identities or absent or not expressions:
         what = f"{absent[0]}.obj" if absent else "identity000.obj" if not identities else "expressions"
