@@ -52,7 +52,7 @@ def _visible_models(args: argparse.Namespace) -> DefaultModels:
     if args.face_model and not os.path.exists(args.face_model):
         raise UserError(f"--face-model {args.face_model}: no such file or folder")
     # Workers are started elsewhere.
-    return DefaultModels(args.device, os.path.abspath(args.face_model) if args.face_model else "")
+    return DefaultModels(args.device, face_model=os.path.abspath(args.face_model) if args.face_model else "")
 
 
 def _paper_models(args: argparse.Namespace) -> DefaultModels:

@@ -1,6 +1,6 @@
 """The models that the stages call, loaded once per process; tests pass a stand-in with the same methods."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class DefaultModels:
     """
 
     device: str = "auto"
-    face_model: str = ""
+    face_model: str = field(default="", kw_only=True)
 
     def torch_device(self) -> str:
         """Where the models run.
