@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow.dataset as ds
 from PIL import Image
 
+from cfr.model import verification
 from cfr.model.images import decode_image
 
 BINS = (0, 15, 30, 45, 60, 75, 91)
@@ -113,12 +114,8 @@ def equal_error_rate(genuine: np.ndarray, impostor: np.ndarray) -> float:
     """Where false accepts and false rejects are equally frequent; arguments are distances."""
     if not len(genuine) or not len(impostor):
         return np.nan
-    genuine, impostor = np.sort(genuine), np.sort(impostor)
-    thresholds = np.quantile(np.concatenate([genuine, impostor]), np.linspace(0, 1, 2001))
-    rejected = 1 - np.searchsorted(genuine, thresholds, side="right") / len(genuine)
-    accepted = np.searchsorted(impostor, thresholds, side="right") / len(impostor)
-    best = np.abs(rejected - accepted).argmin()
-    return float(rejected[best] + accepted[best]) / 2
+    same = np.arange(len(genuine) + len(impostor)) < len(genuine)
+    return verification.equal_error_rate(verification.roc_curve(-np.concatenate([genuine, impostor]), same))
 
 
 class Comparison:

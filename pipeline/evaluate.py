@@ -5,7 +5,13 @@ from types import ModuleType
 
 import torch
 
-from cfr.pipeline import evaluate_landmarks, evaluate_occlusion, evaluate_pairs, evaluate_pose
+from cfr.pipeline import (
+    evaluate_landmarks,
+    evaluate_occlusion,
+    evaluate_pairs,
+    evaluate_pose,
+    evaluate_verification,
+)
 from cfr.pipeline.cli import add_command
 from cfr.pipeline.errors import UserError, reject_unknown_arguments
 
@@ -15,6 +21,7 @@ _MEASUREMENTS: dict[str, tuple[ModuleType, str]] = {
     "occlusion": (evaluate_occlusion, "occluder mask and guidance on photos with known occluders"),
     "pairs": (evaluate_pairs, "data card of a pair set: counts, poses, occlusion, skin tone, light, duplicates"),
     "pose": (evaluate_pose, "yaw of photos known to be frontal or in profile"),
+    "verification": (evaluate_verification, "face verification: photos raw, frontalised and gated"),
 }
 
 _EXAMPLES = """\
@@ -24,6 +31,7 @@ examples:
   cfr evaluate occlusion --photos faces/ --occluders cutouts/
   cfr evaluate pose pairs/
   cfr evaluate pairs pairs --html card.html
+  cfr evaluate verification frontal --identity ir_se50.pth --folders
 """
 
 

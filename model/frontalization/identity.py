@@ -34,7 +34,9 @@ class IdentityComparison:
             first, second: (B,3,H,W) float32 RGB 0..1, of any size.
             first_points, second_points: (B,5,2) px, their five landmarks.
         """
-        return F.cosine_similarity(self._embedded(first, first_points), self._embedded(second, second_points))
+        return F.cosine_similarity(self.embed(first, first_points), self.embed(second, second_points))
 
-    def _embedded(self, picture: Tensor, points: Tensor) -> Tensor:
+    @torch.inference_mode()
+    def embed(self, picture: Tensor, points: Tensor) -> Tensor:
+        """Embeddings (B,512) of pictures (B,3,H,W) float32 RGB 0..1 with five landmarks (B,5,2) px."""
         return self.encoder(2 * reframe(picture, points, TEMPLATES["arcface112"], INPUT_SIZE) - 1)
