@@ -102,7 +102,7 @@ PARTS = (
         bring_your_own=(
             Alternative(
                 "RetinaFace detector (ResNet-50)",
-                "from Python: cfr.model.retinaface.RetinaFace",
+                "cfr pairs --detector FILE; cfr frontalize --detector FILE",
                 "github.com/biubug6/Pytorch_Retinaface, Resnet50_Final.pth",
                 "MIT for the code; trained on WIDER FACE (non-commercial)",
             ),

@@ -15,6 +15,7 @@ from cfr.pipeline.job_arguments import (
     add_input_arguments,
     add_job_arguments,
     check_pictures,
+    detector_weights,
     names,
     positive,
     run_job,
@@ -125,8 +126,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, beam_arguments: list[str]) -> int:
     """Run the command; returns the exit code, raises UserError."""
-    models = FrontalModels(args.device, generator=args.generator, identity=args.identity)
-    _check_checkpoints(args)
+    detector = detector_weights(args)
+    models = FrontalModels(args.device, detector_weights=detector, generator=args.generator, identity=args.identity)
+    _check_checkpoints(args, models)
     return run_frontalize(args, beam_arguments, models)
 
 
@@ -180,12 +182,13 @@ def _settings(common: dict, args: argparse.Namespace, files: list[InputFile]) ->
     return settings
 
 
-def _check_checkpoints(args: argparse.Namespace) -> None:
+def _check_checkpoints(args: argparse.Namespace, models: FrontalModels) -> None:
     """Load what the user brings once, so that a wrong file is known before any work."""
     from cfr.model.checkpoints import CheckpointError, load_checkpoint, load_generator
     from cfr.model.networks.identity_encoder import IdentityEncoder
 
     try:
+        models.check()
         if args.generator != "composite":
             load_generator(args.generator)
         if args.identity:

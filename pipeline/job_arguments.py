@@ -3,6 +3,7 @@
 import argparse
 import importlib.metadata
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,7 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     add("--image-column", metavar="NAME", help="default: image, or img2dataset's jpg")
     add("--unit-rows", type=positive, default=64, metavar="N", help="rows per unit of work and shard (default: 64)")
     add("--limit", type=positive, metavar="N", help="only the first N rows, rounded up to whole units")
+    add("--detector", metavar="FILE", help="checkpoint of RetinaFace (ResNet-50) in place of MTCNN")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the models run")
     add("--workers", type=positive, default=1, metavar="N", help="local processes (default: 1)")
     add("--overwrite", action="store_true", help="start over: delete what this command made in --output before")
@@ -55,6 +57,19 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     add("--split-stages", action="store_true", help="shuffle the crops between detection and fitting")
     add("--accelerator", default="", metavar="HINT", help="Beam resource hint: type:nvidia-l4;count:1")
     add("--min-ram", default="", metavar="SIZE", help="Beam resource hint, e.g. 8GB")
+
+
+def detector_weights(args: argparse.Namespace) -> str:
+    """Path of `--detector`, for workers that are started elsewhere; "" for the default one.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    if not args.detector:
+        return ""
+    if not os.path.isfile(args.detector):
+        raise UserError(f"--detector {args.detector}: no such file; it has to be a checkpoint of RetinaFace")
+    return os.path.abspath(args.detector)
 
 
 @dataclass(frozen=True)

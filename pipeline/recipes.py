@@ -4,6 +4,7 @@ import argparse
 import os
 
 from cfr.pipeline.errors import UserError
+from cfr.pipeline.job_arguments import detector_weights
 from cfr.transforms.models import DefaultModels
 
 # Files that the paper's recipe needs: flag -> what it is.
@@ -52,7 +53,8 @@ def _visible_models(args: argparse.Namespace) -> DefaultModels:
     if args.face_model and not os.path.exists(args.face_model):
         raise UserError(f"--face-model {args.face_model}: no such file or folder")
     # Workers are started elsewhere.
-    return DefaultModels(args.device, face_model=os.path.abspath(args.face_model) if args.face_model else "")
+    face_model = os.path.abspath(args.face_model) if args.face_model else ""
+    return DefaultModels(args.device, face_model=face_model, detector_weights=detector_weights(args))
 
 
 def _paper_models(args: argparse.Namespace) -> DefaultModels:
@@ -72,7 +74,7 @@ def _paper_models(args: argparse.Namespace) -> DefaultModels:
             kind = "is a folder" if os.path.isdir(path) else "no such file"
             raise UserError(f"{_flag(name)} {path}: {kind}; it has to be the {what}")
         files[name] = os.path.abspath(path)
-    return PaperModels(args.device, **files, true_lab=args.true_lab)
+    return PaperModels(args.device, **files, detector_weights=detector_weights(args), true_lab=args.true_lab)
 
 
 def _flag(name: str) -> str:

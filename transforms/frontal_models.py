@@ -1,10 +1,8 @@
 """The models of `cfr frontalize`: those of a default run, and the checkpoints that a user brings."""
 
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
-from cfr.transforms.models import DefaultModels
+from cfr.transforms.models import DefaultModels, file_digest
 
 
 @dataclass(frozen=True)
@@ -37,12 +35,7 @@ class FrontalModels(DefaultModels):
         """As `DefaultModels.active`, with the user's checkpoints."""
         brought = [("generator", "CFRNet", self.generator), ("identity encoder", "IR-SE-50", self.identity)]
         return super().active() + [
-            {"part": part, "name": name, "licence": "the user's own", "digest": _digest(path)}
+            {"part": part, "name": name, "licence": "the user's own", "digest": file_digest(path)}
             for part, name, path in brought
             if path not in ("", "composite")
         ]
-
-
-def _digest(path: str) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

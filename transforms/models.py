@@ -1,5 +1,6 @@
 """The models that the stages call, loaded once per process; tests pass a stand-in with the same methods."""
 
+import hashlib
 from dataclasses import dataclass, field
 
 
@@ -10,10 +11,12 @@ class DefaultModels:
     Attributes:
         device: "cpu", "cuda", or "auto" = CUDA where there is any.
         face_model: path of another face model (see `face_model_files`), "" for the package's own.
+        detector_weights: path of a RetinaFace checkpoint, "" for MTCNN.
     """
 
     device: str = "auto"
     face_model: str = field(default="", kw_only=True)
+    detector_weights: str = field(default="", kw_only=True)
 
     def torch_device(self) -> str:
         """Where the models run.
@@ -31,6 +34,12 @@ class DefaultModels:
 
     def detector(self):
         """Face detector with `detect(image)`."""
+        if self.detector_weights:
+            from cfr.model.checkpoints import load_checkpoint
+            from cfr.model.retinaface import RetinaFace
+
+            network = load_checkpoint(self.detector_weights, RetinaFace())
+            return network.eval().requires_grad_(False).to(self.torch_device())
         from cfr.model.detector import MTCNN
 
         return MTCNN.load_default(self.torch_device())
@@ -69,6 +78,8 @@ class DefaultModels:
             ValueError, OSError, ImportError: one is not; the message names it and the fix.
         """
         self.active()
+        if self.detector_weights:
+            self.detector()
 
     def parameters(self) -> dict[str, str]:
         """What decides the output besides the weights: part of the job's hash and of the shards' metadata."""
@@ -83,6 +94,10 @@ class DefaultModels:
         from cfr.model.registry import active_models
 
         models = [vars(model) for model in active_models()]
+        if self.detector_weights:
+            detector = next(model for model in models if model["part"] == "detector")
+            digest = file_digest(self.detector_weights)
+            detector |= {"name": "RetinaFace, ResNet-50", "licence": "see where the file is from", "digest": digest}
         if self.face_model:
             own = next(model for model in models if model["part"] == "face_model")
             brought = self._model("cpu")
@@ -100,3 +115,9 @@ class DefaultModels:
         from cfr.model.coefficients import coefficient_layout
 
         return coefficient_layout(self._model("cpu").sizes)
+
+
+def file_digest(path: str) -> str:
+    """sha256 hex of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

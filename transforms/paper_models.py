@@ -1,18 +1,17 @@
 """The models of `cfr pairs --recipe paper`: the authors' files, behind the methods that the stages call."""
 
 import functools
-import hashlib
 from dataclasses import dataclass
 
-from cfr.transforms.models import DefaultModels
+from cfr.transforms.models import DefaultModels, file_digest
 
 
 @dataclass(frozen=True)
 class PaperModels(DefaultModels):
-    """The paper's fit, masks, swap and rotation; the detector is the default one.
+    """The paper's fit, masks, swap and rotation; the detector is the default one, or RetinaFace.
 
     Attributes:
-        device: as in DefaultModels.
+        device, detector_weights: as in DefaultModels.
         regressor, face_model, parsing: paths of the authors' files, which every worker must be able to open.
         true_lab: compare colours in Lab, and not in what the authors' code takes for it.
     """
@@ -30,6 +29,8 @@ class PaperModels(DefaultModels):
         """
         for load, path in ((_face_model, self.face_model), (_regressor, self.regressor), (_parsing, self.parsing)):
             load.__wrapped__(path, "cpu")
+        if self.detector_weights:
+            self.detector()
 
     def parameters(self) -> dict[str, str]:
         """See DefaultModels."""
@@ -66,14 +67,15 @@ class PaperModels(DefaultModels):
 
     def active(self) -> list[dict[str, str]]:
         """See DefaultModels."""
-        detector = [model for model in DefaultModels().active() if model["part"] == "detector"]
+        default = DefaultModels(detector_weights=self.detector_weights).active()
+        detector = [model for model in default if model["part"] == "detector"]
         files = {
             "fitting": ("ResNet-50 regressor of CFR-GAN", self.regressor),
             "face_model": ("Basel Face Model, 80 components", self.face_model),
             "face parsing": ("BiSeNet of CFR-GAN, 19 classes", self.parsing),
         }
         return detector + [
-            {"part": part, "name": name, "licence": "see where the file is from", "digest": _digest(path)}
+            {"part": part, "name": name, "licence": "see where the file is from", "digest": file_digest(path)}
             for part, (name, path) in files.items()
         ]
 
@@ -108,10 +110,3 @@ def _parsing(path: str, device: str):
     from cfr.model.parsing_labels import load_face_parsing
 
     return load_face_parsing(path).to(device)
-
-
-@functools.cache
-def _digest(path: str) -> str:
-    """sha256 hex of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
