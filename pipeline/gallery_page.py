@@ -53,7 +53,8 @@ footer { height: 40px; }
   <div><button id="add">Add filter</button></div>
   <div id="shown"></div>
   <div><label>Size <input id="size" type="range" min="80" max="336" step="8" value="168"></label></div>
-  <div><button id="back">&larr;</button><span id="where"></span><button id="forth">&rarr;</button></div>
+  <div title="Keys: left and right arrow, Home, End; j and k from row to row">
+    <button id="back">&larr;</button><span id="where"></span><button id="forth">&rarr;</button></div>
 </div>
 <main><div id="rows"></div><section id="failures"></section></main>
 <footer></footer>
@@ -196,6 +197,28 @@ get("order").addEventListener("click", () => { state.descending = !state.descend
 get("add").addEventListener("click", addFilter);
 get("back").addEventListener("click", () => { state.page -= 1; draw(); scrollTo(0, 0); });
 get("forth").addEventListener("click", () => { state.page += 1; draw(); scrollTo(0, 0); });
+// Keys: left and right turn pages, j and k go from row to row, Home and End to the first and last page.
+function move(page) {
+  state.page = Math.max(0, page);
+  draw();
+  scrollTo(0, 0);
+}
+function toRow(step) {
+  const top = document.querySelector(".tools").offsetHeight + 4;
+  const lines = [...document.querySelectorAll(".row")];
+  const tops = lines.map(line => line.getBoundingClientRect().top - top);
+  const next = step > 0 ? tops.findIndex(y => y > 2) : tops.findLastIndex(y => y < -2);
+  if (next >= 0) scrollBy(0, tops[next]);
+  else if (step > 0 && !get("forth").disabled) move(state.page + 1);
+}
+addEventListener("keydown", event => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
+  const keys = { ArrowLeft: () => move(state.page - 1), ArrowRight: () => move(state.page + 1), Home: () => move(0),
+    End: () => move(Infinity), j: () => toRow(1), k: () => toRow(-1) };
+  if (!keys[event.key]) return;
+  event.preventDefault();
+  keys[event.key]();
+});
 get("size").addEventListener("input", () =>
   document.documentElement.style.setProperty("--size", get("size").value + "px"));
 for (const picture of data.pictures) {

@@ -27,9 +27,10 @@ RUNNER = """
 import json, shlex, sys
 from cfr.pipeline.cli import main
 
+names = {"__name__": "__main__"}
 for language, code in json.load(sys.stdin):
     if language == "python":
-        exec(compile(code, "block", "exec"), {"__name__": "__main__"})
+        exec(compile(code, "block", "exec"), names)
         continue
     for line in code.replace("\\\\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
