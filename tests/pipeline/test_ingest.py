@@ -60,9 +60,9 @@ def run(*arguments: object) -> int:
 
 
 def error_of(capsys, *arguments: object) -> str:
-    """The one line that a refused command says."""
+    """The one line that a refused command says, beside the note of what it was asked to do."""
     capsys.readouterr()
-    assert run(*arguments) == 2
+    assert run(*arguments, "--quiet") == 2
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     return line
