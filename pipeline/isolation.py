@@ -19,22 +19,37 @@ from cfr.pipeline import progress
 ITEM_SECONDS = 300.0
 """Longest that one item may take before its process counts as hung and is killed."""
 
+START_SECONDS = 300.0
+"""Longest that a child may take to load its models."""
 
-def run_isolated(stage: Any, batch: Any, item_seconds: float = ITEM_SECONDS) -> Any:
-    """`stage.run_unit(batch)` in child processes; items that kill a child become `worker_crashed` failures.
+CRASHED, TIMEOUT = "worker_crashed", "timeout"
+"""Reasons of the failure records."""
+
+
+class Hung(Exception):
+    """An item took longer than ITEM_SECONDS."""
+
+
+def run_isolated(stage: Any, batch: Any) -> Any:
+    """`stage.run_unit(batch)` in child processes.
+
+    Items that kill a child or take all memory become `worker_crashed` failures, those that hang `timeout` failures.
 
     Raises:
         RuntimeError: a child dies before its first item: not an item's fault.
         Exception: what `run_unit` itself raises.
     """
-    given_up: set[int] = set()
+    given_up: dict[int, str] = {}
     with tempfile.TemporaryDirectory(prefix="cfr-isolated-") as name:
         folder = Path(name)
         (folder / "task").write_bytes(pickle.dumps((type(stage), stage.context, batch)))
         while True:
-            (folder / "given_up").write_text(json.dumps(sorted(given_up)))
+            (folder / "given_up").write_text(json.dumps(sorted(given_up.items())))
             (folder / "item").unlink(missing_ok=True)
-            code = _run_child(folder, item_seconds)
+            try:
+                code, reason = _run_child(folder), CRASHED
+            except Hung:
+                code, reason = -1, TIMEOUT
             if code == 0:
                 result = pickle.loads((folder / "result").read_bytes())
                 if isinstance(result, Exception):
@@ -43,11 +58,11 @@ def run_isolated(stage: Any, batch: Any, item_seconds: float = ITEM_SECONDS) -> 
             item = _announced(folder)
             if item is None or item in given_up:
                 raise RuntimeError(f"the process of stage {stage.label} ended with code {code} before doing any item")
-            given_up.add(item)
+            given_up[item] = reason
 
 
-def _run_child(folder: Path, item_seconds: float) -> int:
-    """Exit code of a child; it is killed when an item takes too long."""
+def _run_child(folder: Path) -> int:
+    """Exit code of a child; it is killed when an item takes too long. Raises Hung."""
     child = subprocess.Popen([sys.executable, "-m", "cfr.pipeline.isolation", str(folder)], stdin=subprocess.DEVNULL)
     try:
         last, since = None, time.monotonic()
@@ -59,8 +74,8 @@ def _run_child(folder: Path, item_seconds: float) -> int:
                 item = _announced(folder)
                 if item != last:
                     last, since = item, time.monotonic()
-                elif time.monotonic() - since > item_seconds:
-                    child.kill()
+                elif time.monotonic() - since > (START_SECONDS if item is None else ITEM_SECONDS):
+                    raise Hung from None
     finally:
         child.kill()
         child.wait()
@@ -76,7 +91,7 @@ def _announced(folder: Path) -> int | None:
 def _main(folder: Path) -> None:
     """The child."""
     stage_type, context, batch = pickle.loads((folder / "task").read_bytes())
-    given_up = frozenset(json.loads((folder / "given_up").read_text()))
+    given_up = dict(json.loads((folder / "given_up").read_text()))
 
     def announce(item: int) -> None:
         (folder / "item.new").write_text(str(item))
@@ -86,6 +101,8 @@ def _main(folder: Path) -> None:
         stage = stage_type(context)
         stage.setup()
         result = stage.run_unit(batch, one_at_a_time=True, given_up=given_up, announce=announce)
+    except MemoryError:
+        os._exit(1)  # as if the system had ended it for memory: the item at fault is the one that was announced
     except Exception as error:
         result = error
     (folder / "result").write_bytes(pickle.dumps(result))

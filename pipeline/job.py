@@ -12,6 +12,7 @@ from cfr.pipeline import console, launch, manifests, progress, stats, storage, w
 from cfr.pipeline.errors import UserError
 from cfr.pipeline.job_hash import JobIdentity, check_same_job, read_job, write_job
 from cfr.pipeline.launch import Launch, Outcome, Watch
+from cfr.pipeline.lease import Lease
 from cfr.pipeline.manifests import DoneUnits, Layout, Manifest
 from cfr.pipeline.work_units import InputFile, UnitRuns, UnreadableFile
 from cfr.transforms.batches import WorkUnit
@@ -133,7 +134,7 @@ def run(
         Exit code: 0 done, 1 some units failed or too many rows, 130 interrupted.
 
     Raises:
-        UserError: the output cannot be written, or its disk is too small.
+        UserError: the output cannot be written, its disk is too small, or another launch works on it.
     """
     if options.dry_run or not console.is_quiet():
         for line in _describe(plan):
@@ -150,18 +151,24 @@ def run(
             f"--output {layout.output}: about {_gigabytes(needed.bytes)} needed, {_gigabytes(free)} free; "
             "choose another disk, or do a part with --limit"
         )
-    _prepare(layout, identity, plan, options)
     outcome = Outcome()
-    if plan.todo:
-        packed = work_units.pack_units(plan.files, options.unit_rows, plan.todo)
-        watch = Watch(
-            layout,
-            rows=sum(unit.rows for unit in plan.todo),
-            breaker_rows=_BREAKER_UNITS * options.unit_rows,
-            abort_failure_rate=options.abort_failure_rate,
-        )
-        outcome = launch.run_job(launched, lambda pipeline: build(pipeline, packed), watch)
-    code = _finish(job, layout, identity, plan, options, outcome)
+    with Lease(layout):
+        try:
+            _prepare(layout, identity, plan, options)
+        except OSError as error:
+            raise UserError(
+                f"--output {layout.output}: cannot write there ({error}); check space and permissions"
+            ) from error
+        if plan.todo:
+            packed = work_units.pack_units(plan.files, options.unit_rows, plan.todo)
+            watch = Watch(
+                layout,
+                rows=sum(unit.rows for unit in plan.todo),
+                breaker_rows=_BREAKER_UNITS * options.unit_rows,
+                abort_failure_rate=options.abort_failure_rate,
+            )
+            outcome = launch.run_job(launched, lambda pipeline: build(pipeline, packed), watch)
+        code = _finish(job, layout, identity, plan, options, outcome)
     if outcome.stuck:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -209,7 +216,6 @@ def _needed(plan: Plan, estimate: Estimate, workers: int) -> Estimate:
 
 def _prepare(layout: Layout, identity: JobIdentity, plan: Plan, options: JobOptions) -> None:
     """Make the output folder ready: what will be redone is not done from here on."""
-    manifests.check_writable(layout)
     if options.overwrite:
         manifests.remove_everything(layout)
     if plan.todo or plan.stale or plan.unreadable:
@@ -248,12 +254,18 @@ def _finish(job: str, layout: Layout, identity: JobIdentity, plan: Plan, options
         return 1
     rate = totals["rows_failed"] / totals["rows"] if totals["rows"] else 0.0
     summary = {"job": identity.hash, "parameters": identity.parameters, **totals}
-    storage.publish(layout.stats, json.dumps(summary, indent=1, sort_keys=True).encode() + b"\n", layout.scratch)
-    if rate > options.max_failure_rate:
-        print(f"cfr {job}: {rate:.1%} of the rows failed, more than --max-failure-rate", file=sys.stderr)
-        storage.delete([layout.success])
+    try:
+        storage.publish(layout.stats, json.dumps(summary, indent=1, sort_keys=True).encode() + b"\n", layout.scratch)
+        if rate > options.max_failure_rate:
+            print(f"cfr {job}: {rate:.1%} of the rows failed, more than --max-failure-rate", file=sys.stderr)
+            storage.delete([layout.success])
+            return 1
+        storage.write_bytes(layout.success, b"\n")  # an empty object is more than Beam's S3 client can create
+    except OSError as error:
+        print(
+            f"cfr {job}: all units are done, but not {layout.success} ({error}); run the same command", file=sys.stderr
+        )
         return 1
-    storage.write_bytes(layout.success, b"")
     return 0
 
 

@@ -1,9 +1,11 @@
 """Runs a Beam job and watches over it: which runner, progress, dead workers, signals, the circuit breaker."""
 
 import argparse
+import contextlib
 import difflib
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -27,6 +29,7 @@ from tqdm import tqdm
 from cfr.pipeline import console, local_worker, progress, storage
 from cfr.pipeline.errors import UserError
 from cfr.pipeline.manifests import Layout
+from cfr.pipeline.storage import OutputUnwritable
 
 _POLL_SECONDS = 0.5
 _STOP_SECONDS = 15.0
@@ -105,13 +108,15 @@ def plan_launch(beam_arguments: Sequence[str], workers: int, output: str = "") -
         raise UserError("--runner DaskRunner loses data silently; use DirectRunner, DataflowRunner, Flink or Spark")
     if "dataflow" in runner.lower() and output and storage.is_local(output):
         raise UserError(f"--output {output}: Dataflow's workers cannot write to this machine; give a gs:// folder")
+    storage.use_options(options)
     local = runner.lower() in _LOCAL_RUNNERS
     direct = options.view_as(DirectOptions)
     if local and (direct.direct_num_workers != 1 or direct.direct_running_mode != "in_memory"):
         raise UserError("use --workers N instead of --direct_num_workers and --direct_running_mode")
     if not local and workers != 1:
         raise UserError(f"--workers is for local runs; {runner} has flags of its own (--max_num_workers, parallelism)")
-    direct.direct_num_workers = workers
+    if local:
+        direct.direct_num_workers = workers
     return Launch(options, local, workers, direct.direct_runner_bundle_repeat > 0)
 
 
@@ -127,7 +132,8 @@ def run_job(launch: Launch, build: Callable[[beam.Pipeline], None], watch: Watch
     if launch.local:
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # errors are reported once, by _explain
     progress.start_afresh(watch.layout)
-    progress.stop_requested.clear()
+    if launch.local and launch.workers == 1:
+        progress.in_launcher.set()
     folder = tempfile.mkdtemp(prefix="cfr-workers-")
     run = _Run(launch, build, folder)
     hook = threading.excepthook
@@ -138,8 +144,11 @@ def run_job(launch: Launch, build: Callable[[beam.Pipeline], None], watch: Watch
         with _Signals() as signals:
             problem = _supervise(run, watch, signals)
             stuck = problem != "" and not _stop(run, watch.layout)
+        if not stuck:
+            progress.stop_requested.clear()
         return Outcome(problem, signals.received, stuck, time.monotonic() - started)
     finally:
+        progress.in_launcher.clear()
         threading.excepthook = hook
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -243,13 +252,19 @@ def _supervise(run: _Run, watch: Watch, signals: _Signals) -> str:
                     f"{failed} of the first {done} rows failed, more than --abort-failure-rate "
                     f"{watch.abort_failure_rate:g}: stopped; see failures/ in the output"
                 )
+            hung = [unit for beat in heartbeats for unit in beat.hung]
+            if hung and run.launch.local:
+                return (
+                    f"a model call did not come back within {progress.HUNG_SECONDS:.0f} s in unit {', '.join(hung)}; "
+                    "its rows will be done one by one"
+                )
             if run.in_processes:
                 dead = local_worker.dead_workers(run.folder)
                 if dead:
                     run.thread.join(_CLOSING_SECONDS)
                     if not run.thread.is_alive():
                         continue  # the job is over, and its workers with it
-                    units = [beat.unit_id for beat in heartbeats if beat.pid in dead and beat.unit_id]
+                    units = [unit for beat in heartbeats if beat.pid in dead for unit in beat.unit_ids]
                     where = f" while it did unit {', '.join(units)}" if units else ""
                     return f"worker process {', '.join(map(str, dead))} died{where} (out of memory, or killed)"
                 # At the end workers sign off one by one: that none runs then says nothing.
@@ -270,7 +285,13 @@ def _stop(run: _Run, layout: Layout) -> bool:
     try:
         guilty = local_worker.dead_workers(run.folder)
         heartbeats = progress.read_heartbeats(layout)
-        innocent = [beat.unit_id for beat in heartbeats if beat.unit_id and beat.pid not in guilty]
+        innocent = [
+            unit
+            for beat in heartbeats
+            if beat.pid not in guilty
+            for unit in beat.unit_ids
+            if not any(hung.startswith(f"{unit} (") for hung in beat.hung)
+        ]
         local_worker.kill_workers(run.folder)
         progress.stop_requested.set()
         run.cancel()
@@ -278,16 +299,28 @@ def _stop(run: _Run, layout: Layout) -> bool:
         if not run.in_processes:  # a runner whose worker processes are gone waits for ever
             run.thread.join(_STOP_SECONDS)
             ended = not run.thread.is_alive()
-        if run.error is None or isinstance(run.error, progress.Stopped) or "Stopped" in str(run.error):
-            for unit_id in innocent:
-                progress.clear_marks(layout, unit_id)
+        with contextlib.suppress(OSError):  # the output may be what broke; a strike too many costs nothing but time
+            if run.error is not None and _is(run.error, OutputUnwritable):
+                progress.clear_all_marks(layout)  # what could not be written includes who did what
+            elif run.error is None or _is(run.error, progress.Stopped):
+                for unit_id in innocent:
+                    progress.clear_marks(layout, unit_id)
         return ended
     finally:
         logging.disable(logging.NOTSET)
 
 
+def _is(error: BaseException, kind: type[BaseException]) -> bool:
+    """Whether an error is of a kind; what comes from another process is text."""
+    return isinstance(error, kind) or f"{kind.__name__}: " in str(error)
+
+
 def _explain(error: BaseException) -> str:
     """One line; the innermost traceback goes to stderr: what gets here is no row's or unit's fault."""
+    if _is(error, OutputUnwritable):
+        return (
+            re.sub(rf"(?s).*{OutputUnwritable.__name__}: ", "", str(error)).splitlines()[0].split(" [while running")[0]
+        )
     origin = error
     while origin.__context__ is not None:
         origin = origin.__context__

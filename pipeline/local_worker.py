@@ -1,5 +1,6 @@
 """A worker process of the local runner: Beam's own, plus a life sign and an end when the launcher is gone."""
 
+import io
 import logging
 import os
 import signal
@@ -48,8 +49,16 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
+class _Stderr(io.TextIOWrapper):
+    """stderr without Beam's copy of a traceback that says no more than that the disk is full."""
+
+    def write(self, text: str) -> int:
+        return len(text) if "OutputUnwritable: " in text else super().write(text)
+
+
 def main() -> None:
     """Entry point of the worker process."""
+    sys.stderr = _Stderr(sys.stderr.buffer, sys.stderr.encoding, line_buffering=True)
     registration = Path(sys.argv[1]) / str(os.getpid())
     registration.touch()
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
@@ -57,8 +66,7 @@ def main() -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     logging.disable(logging.INFO)
-    # It warns about a staging folder, which local workers do not have.
-    logging.getLogger("apache_beam.runners.worker.sdk_worker_main").setLevel(logging.ERROR)
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # errors reach the launcher, which reports them once
     from apache_beam.runners.worker import sdk_worker_main
 
     sdk_worker_main.main(sys.argv[:1])

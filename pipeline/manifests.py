@@ -5,7 +5,6 @@ import json
 from dataclasses import dataclass, field
 
 from cfr.pipeline import storage
-from cfr.pipeline.errors import UserError
 from cfr.transforms.batches import WorkUnit
 
 
@@ -53,7 +52,7 @@ class Layout:
 
     @property
     def success(self) -> str:
-        """Empty file that says that all units are done."""
+        """File that says that all units are done."""
         return storage.join(self.output, "_SUCCESS")
 
     @property
@@ -197,20 +196,6 @@ def remove_everything(layout: Layout) -> None:
         (layout.scratch, "*"),
     ):
         storage.delete([storage.join(folder, name) for name in storage.list_folder(folder, pattern)])
-
-
-def check_writable(layout: Layout) -> None:
-    """Write and delete a small file.
-
-    Raises:
-        UserError: the output folder cannot be written to.
-    """
-    probe = storage.join(layout.scratch, "probe")
-    try:
-        storage.write_bytes(probe, b"cfr")
-        storage.delete([probe])
-    except OSError as error:
-        raise UserError(f"--output {layout.output}: cannot write there ({error}); check path and permissions") from None
 
 
 def _read(path: str) -> Manifest | None:

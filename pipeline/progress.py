@@ -4,12 +4,15 @@ Heartbeats (one per worker process, overwritten), marks of started units (remove
 manifest are three strikes) and notes about units that failed as a whole.
 """
 
+import contextlib
+import faulthandler
 import json
 import os
 import socket
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cfr.pipeline import storage
@@ -18,6 +21,9 @@ from cfr.transforms.batches import WorkUnit
 
 STRIKES = 3
 """Starts without a manifest after which a unit is run item by item in a child process."""
+
+HUNG_SECONDS = 600.0
+"""Longest that a model call (one mini-batch, one photo) may take before its process counts as hung and is ended."""
 
 _LOCAL_INTERVAL = 0.5
 _REMOTE_INTERVAL = 20.0
@@ -29,21 +35,23 @@ class Heartbeat:
 
     Attributes:
         host, pid: which process.
-        unit_id: what it works on, "" between units.
-        stage: label of the stage.
+        unit_ids: what it works on, one unit per thread; empty between units.
+        stage: label of the stage that reported last.
         rows_done, rows_failed, outputs: of the units that it finished.
-        rows_under_way: of the present unit, scaled by how far it is.
+        rows_under_way: of the present units, scaled by how far they are.
+        hung: units whose model call never came back, and the stage: "<unit> (<stage>)".
         time: of writing, seconds since the epoch.
     """
 
     host: str
     pid: int
-    unit_id: str
+    unit_ids: list[str]
     stage: str
     rows_done: int
     rows_failed: int
     outputs: int
     rows_under_way: float
+    hung: list[str]
     time: float
 
 
@@ -71,63 +79,129 @@ def raise_if_stopped() -> None:
         raise Stopped("stopped by the launcher")
 
 
+in_launcher = threading.Event()
+"""Set by the launcher when the stages run in its own process, which it ends itself if a model call hangs."""
+
+
+@dataclass
+class _Call:
+    """A model call under way in one thread."""
+
+    unit_id: str
+    stage: str
+    since: float
+
+
 class Reporter:
-    """Writes this process's heartbeat; one per process and job, shared by all stages."""
+    """Writes this process's heartbeat; one per process and job, shared by all stages and threads."""
 
     def __init__(self, layout: Layout):
+        self._layout = layout
         self._path = storage.join(layout.progress, f"worker-{socket.gethostname()}-{os.getpid()}.json")
         self._interval = _LOCAL_INTERVAL if storage.is_local(layout.output) else _REMOTE_INTERVAL
+        self._lock = threading.Lock()
         self._written = 0.0
-        self._unit_id, self._stage = "", ""
+        self._stage = ""
+        self._under_way: dict[int, tuple[str, float]] = {}
+        self._calls: dict[int, _Call] = {}
+        self._hung: list[str] = []
+        self._watchdog: threading.Thread | None = None
         self._rows_done = self._rows_failed = self._outputs = 0
-        self._rows_under_way = 0.0
 
     def unit_started(self, unit: WorkUnit) -> None:
         """A unit begins; written at once, so that the launcher knows whom to blame if the process dies."""
-        self._unit_id, self._rows_under_way = unit.unit_id, 0.0
+        self._under_way[threading.get_ident()] = (unit.unit_id, 0.0)
         self._write(force=True)
 
     def stage_progress(self, stage: str, unit: WorkUnit, share: float) -> None:
         """How much of the present unit is done, 0..1. Raises Stopped if this process was asked to stop."""
-        self._stage, self._unit_id, self._rows_under_way = stage, unit.unit_id, unit.rows * share
+        thread = threading.get_ident()
+        self._stage, self._under_way[thread] = stage, (unit.unit_id, unit.rows * share)
+        call = self._calls.get(thread)
+        if call is not None:
+            call.since = time.monotonic()
         self._write()
         raise_if_stopped()
 
     def unit_finished(self, rows: int, failed: int, outputs: int) -> None:
         """A unit is committed, or given up: then all its rows failed."""
-        self._unit_id, self._stage, self._rows_under_way = "", "", 0.0
-        self._rows_done += rows
-        self._rows_failed += failed
-        self._outputs += outputs
+        self._under_way.pop(threading.get_ident(), None)
+        with self._lock:
+            self._rows_done += rows
+            self._rows_failed += failed
+            self._outputs += outputs
         self._write(force=True)
 
+    @contextlib.contextmanager
+    def watched(self, stage: str, unit: WorkUnit) -> Iterator[None]:
+        """While a model is called: ends this process if `stage_progress` is not heard of for HUNG_SECONDS.
+
+        A call that hangs cannot be interrupted from within its process. The unit is struck out: its next start runs
+        item by item in a child process, which finds the item that hangs.
+        """
+        thread = threading.get_ident()
+        with self._lock:
+            self._calls[thread] = _Call(unit.unit_id, stage, time.monotonic())
+            if self._watchdog is None:
+                self._watchdog = threading.Thread(target=self._watch, name="hung calls", daemon=True)
+                self._watchdog.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._calls[thread]
+
+    def _watch(self) -> None:
+        hung: list[_Call] = []
+        while not hung:
+            time.sleep(min(5.0, HUNG_SECONDS / 4))
+            with self._lock:
+                hung = [call for call in self._calls.values() if time.monotonic() - call.since > HUNG_SECONDS]
+                if not self._calls:
+                    self._watchdog = None  # the next call starts another
+                    return
+        for call in hung:
+            strike_out(self._layout, call.unit_id)
+        self._hung = [f"{call.unit_id} ({call.stage})" for call in hung]
+        self._write(force=True)
+        faulthandler.dump_traceback()  # where it hangs
+        if not in_launcher.is_set():
+            os._exit(1)
+
     def _write(self, force: bool = False) -> None:
-        now = time.time()
-        if not force and now - self._written < self._interval:
-            return
-        self._written = now
-        heartbeat = Heartbeat(
-            socket.gethostname(),
-            os.getpid(),
-            self._unit_id,
-            self._stage,
-            self._rows_done,
-            self._rows_failed,
-            self._outputs,
-            self._rows_under_way,
-            now,
-        )
-        storage.write_bytes(self._path, json.dumps(vars(heartbeat)).encode())
+        with self._lock:
+            now = time.time()
+            if not force and now - self._written < self._interval:
+                return
+            self._written = now
+            under_way = list(self._under_way.values())
+            heartbeat = Heartbeat(
+                socket.gethostname(),
+                os.getpid(),
+                [unit_id for unit_id, _ in under_way],
+                self._stage,
+                self._rows_done,
+                self._rows_failed,
+                self._outputs,
+                sum(rows for _, rows in under_way),
+                self._hung,
+                now,
+            )
+            # A life sign that cannot be written costs nothing but itself; a full disk is reported by the commit.
+            with contextlib.suppress(OSError):
+                storage.write_bytes(self._path, json.dumps(vars(heartbeat)).encode())
 
 
 _reporters: dict[Layout, Reporter] = {}
+_reporters_lock = threading.Lock()
 
 
 def reporter(layout: Layout) -> Reporter:
     """This process's reporter for a job."""
-    if layout not in _reporters:
-        _reporters[layout] = Reporter(layout)
-    return _reporters[layout]
+    with _reporters_lock:
+        if layout not in _reporters:
+            _reporters[layout] = Reporter(layout)
+        return _reporters[layout]
 
 
 def start_afresh(layout: Layout) -> None:
@@ -150,9 +224,21 @@ def mark_started(layout: Layout, unit_id: str) -> int:
     return earlier
 
 
+def strike_out(layout: Layout, unit_id: str) -> None:
+    """The unit made a process hang: its next start runs item by item in a child process."""
+    for _ in range(STRIKES):
+        mark_started(layout, unit_id)
+
+
 def clear_marks(layout: Layout, unit_id: str) -> None:
     """The unit is done, or was stopped for no fault of its own."""
     names = storage.list_folder(layout.progress, f"started-{unit_id}.*")
+    storage.delete([storage.join(layout.progress, name) for name in names])
+
+
+def clear_all_marks(layout: Layout) -> None:
+    """No unit under way is at fault."""
+    names = storage.list_folder(layout.progress, "started-*")
     storage.delete([storage.join(layout.progress, name) for name in names])
 
 

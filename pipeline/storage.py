@@ -1,16 +1,53 @@
 """Files of a job, wherever Beam's FileSystems can reach: local disk, HDFS, GCS, S3."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from apache_beam.io.filesystem import CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
 
 _RENAMING_SCHEMES = (None, "hdfs")
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+
+class OutputUnwritable(Exception):
+    """Nobody can write to the output (disk full, quota, read-only): going on would be work for nothing."""
+
+
+def use_options(options: PipelineOptions) -> None:
+    """Beam options that file systems need (--s3_endpoint_url and the like), also outside of a running pipeline."""
+    FileSystems.set_options(options)
+
+
+def check_unwritable(error: OSError) -> None:
+    """Raise OutputUnwritable if the error says that the disk is full or read-only."""
+    # Beam wraps errors of several files in one, which has no errno of its own.
+    wrapped = getattr(error, "exception_details", None) or {}
+    for each in (error, *wrapped.values()):
+        if getattr(each, "errno", None) in _UNWRITABLE:
+            raise OutputUnwritable(f"the output cannot be written ({each}); make room") from error
+
+
+@contextlib.contextmanager
+def _remote_errors(path: str) -> Iterator[None]:
+    """Clients of object stores raise classes of their own; here they become OSErrors like everybody's."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        if is_local(path):
+            raise
+        code = errno.ENOENT if getattr(error, "code", None) == 404 else errno.EIO
+        text = getattr(error, "message", None) or f"{type(error).__name__}: {error}"
+        raise OSError(code, " ".join(str(text).split())[:200], path) from error
 
 
 def is_local(path: str) -> bool:
@@ -25,12 +62,14 @@ def join(*parts: str) -> str:
 
 def exists(path: str) -> bool:
     """Whether the file (or local directory) is there."""
-    return FileSystems.exists(path)
+    with _remote_errors(path):
+        return FileSystems.exists(path)
 
 
 def open_read(path: str):
     """Seekable binary stream of a file, never decompressed by its suffix."""
-    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    with _remote_errors(path):
+        return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
 def read_bytes(path: str) -> bytes:
@@ -41,10 +80,11 @@ def read_bytes(path: str) -> bytes:
 
 def write_bytes(path: str, data: bytes) -> None:
     """Create a file in one go. For files whose readers cope with a torn write: see `publish` for the others."""
-    stream = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
-    stream.write(data)
-    # Not in a `with`: after a failed write, closing would publish the torn object on an object store.
-    stream.close()
+    with _remote_errors(path):
+        stream = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+        stream.write(data)
+        # Not in a `with`: after a failed write, closing would publish the torn object on an object store.
+        stream.close()
 
 
 def publish(path: str, data: bytes, scratch_folder: str) -> None:
@@ -131,7 +171,8 @@ def delete(paths: list[str]) -> None:
     present = [path for path in paths if exists(path)]
     if present:
         try:
-            FileSystems.delete(present)
+            with _remote_errors(present[0]):
+                FileSystems.delete(present)
         except OSError:
             if any(exists(path) for path in present):
                 raise
@@ -147,7 +188,8 @@ def in_parallel(function, items: list, threads: int = 16) -> list:
 
 def _match(pattern: str) -> list[FileMetadata]:
     try:
-        return FileSystems.match([pattern])[0].metadata_list
+        with _remote_errors(pattern):
+            return FileSystems.match([pattern])[0].metadata_list
     except OSError:
         return []
 

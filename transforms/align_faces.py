@@ -1,17 +1,25 @@
 """Decodes the photos one by one, finds the faces and cuts the aligned crops; the photos go no further."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
 from cfr.model.alignment import CONTEXT_SIZE, context_crop
-from cfr.model.images import ImageError, decode_image
+from cfr.model.images import ImageError
 from cfr.transforms.batches import FaceBatch, FailureRecord, ImageBatch
-from cfr.transforms.read_images import read_photos
-from cfr.transforms.stage import Rejection, Stage
+from cfr.transforms.photo_decoder import DecoderUnavailable
+from cfr.transforms.read_images import check_unchanged, read_photos
+from cfr.transforms.stage import NOT_FINITE, Rejection, Stage
+
+MAX_FACES = 200
+"""Most faces of one photo that are used, by score: a pattern that looks like thousands must not fill the memory."""
 
 _NO_FACE = Rejection("no_face", "no face was found; if there is one, try the photo larger, upright or with more margin")
+_TOO_MANY = Rejection(
+    "too_many_faces", f"more than {MAX_FACES} faces; these have the highest scores, cut the photo in parts"
+)
 _EMPTY = Rejection("empty_image", "the row has no image bytes; store the file's bytes in the image column")
 
 
@@ -21,15 +29,20 @@ class AlignFaces(Stage):
     label = "align_faces"
 
     def load(self) -> None:
-        """The detector and the alignment."""
+        """The detector, the alignment and the decoder's process."""
         self.detector = self.context.models.detector()
         self.align = self.context.models.alignment()
+        self.decoder = self.context.models.decoder()
+
+    def teardown(self) -> None:
+        """End the decoder's process."""
+        self.decoder.close()
 
     def run_unit(
         self,
         batch: ImageBatch,
         one_at_a_time: bool = False,
-        given_up: frozenset[int] = frozenset(),
+        given_up: Mapping[int, str] = MappingProxyType({}),
         announce: Callable[[int], None] = lambda item: None,
     ) -> FaceBatch:
         """See `Stage.run_unit`; items are the unit's rows. Photos are always taken one at a time."""
@@ -42,12 +55,12 @@ class AlignFaces(Stage):
                 continue
             image_id = record.image_ids[row]
             if row in given_up:
-                failures.append(self.crashed(image_id, -1))
+                failures.append(self.gave_up(image_id, -1, given_up[row]))
                 continue
             announce(row)
             try:
                 faces = self._faces(data)
-            except (MemoryError, ImportError):
+            except (MemoryError, ImportError, DecoderUnavailable):
                 raise
             except ImageError as error:
                 failures.append(self.failure(image_id, -1, Rejection(error.reason, error.message)))
@@ -58,7 +71,10 @@ class AlignFaces(Stage):
                     failures.append(self.failure(image_id, -1, faces))
                 else:
                     found.append({"row": np.full(len(faces["face_index"]), row), **faces})
+                    if len(faces["face_index"]) == MAX_FACES:
+                        failures.append(self.failure(image_id, MAX_FACES, _TOO_MANY))
             self.report(record, row + 1, record.unit.rows)
+        check_unchanged(record.unit)  # or ids of one version would get the photos of another
         empty = {
             "row": np.zeros(0, np.int64),
             "face_index": np.zeros(0, np.int64),
@@ -77,11 +93,13 @@ class AlignFaces(Stage):
         """The chosen faces of one photo, as columns of a FaceBatch."""
         if not data:
             return _EMPTY
-        image = decode_image(data)
+        image = self.decoder.decode(data)
         detections = self.detector.detect(image)
         if len(detections.scores) == 0:
             return _NO_FACE
-        chosen = choose_faces(detections.boxes, self.context.settings.faces)
+        if not all(np.isfinite(values).all() for values in vars(detections).values()):
+            return NOT_FINITE
+        chosen = choose_faces(detections.boxes, self.context.settings.faces)[:MAX_FACES]
         landmarks5 = np.asarray(detections.landmarks5, dtype=np.float32)[chosen]
         aligned = [self.align(image, points) for points in landmarks5]
         crops = np.stack([affine for _, affine in aligned])

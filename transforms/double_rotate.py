@@ -7,7 +7,7 @@ import numpy as np
 from cfr.model.alignment import CROP_IN_CONTEXT
 from cfr.model.views import random_view
 from cfr.transforms.batches import PairBatch, SwapBatch
-from cfr.transforms.stage import MiniBatchStage, Rejection
+from cfr.transforms.stage import MiniBatchStage, Rejection, reject_not_finite
 
 
 class OccludedRotation:
@@ -78,6 +78,7 @@ class DoubleRotate(MiniBatchStage):
             array_to_mask,
             array_to_picture,
             array_to_soft_mask,
+            finite_slots,
             mask_to_array,
             picture_to_array,
         )
@@ -116,7 +117,7 @@ class DoubleRotate(MiniBatchStage):
                 "visible_fraction": visible_fraction.float().cpu().numpy(),
                 "quality": row_quality.float().cpu().numpy(),
             }
-        return columns, {}
+        return columns, reject_not_finite(finite_slots(rotation.rotated))
 
     def _view(self, batch: SwapBatch, face: int, view_index: int) -> np.ndarray:
         faces = batch.fits.faces

@@ -39,7 +39,7 @@ class FitFaces(MiniBatchStage):
         """See `MiniBatchStage.compute`."""
         import torch
 
-        from cfr.transforms.pixels import mask_to_array, picture_to_array
+        from cfr.transforms.pixels import finite_slots, mask_to_array, picture_to_array
 
         points = np.stack([apply_affine(batch.landmarks5[item], batch.crop[item]) for item in items])
         fit = self.fitter.fit(
@@ -53,16 +53,16 @@ class FitFaces(MiniBatchStage):
             "fit_error": fit.fit_error.cpu().numpy(),
             "landmark_score": fit.landmark_score.cpu().numpy(),
         }
-        return columns, _rejections(columns)
+        return columns, _rejections(columns, finite_slots(fit.guidance))
 
     def assemble(self, batch: FaceBatch, items: np.ndarray, columns: dict[str, np.ndarray]) -> FitBatch:
         """See `MiniBatchStage.assemble`."""
         return FitBatch(select(batch, items), **columns)
 
 
-def _rejections(columns: dict[str, np.ndarray]) -> dict[int, Rejection]:
-    """Slots whose fit is no face."""
-    finite = np.isfinite(columns["coefficients"]).all(axis=1) & np.isfinite(columns["fit_error"])
+def _rejections(columns: dict[str, np.ndarray], finite: np.ndarray) -> dict[int, Rejection]:
+    """Slots whose fit is no face; `finite`: (n,) bool, whether the guidance is."""
+    finite = finite & np.isfinite(columns["coefficients"]).all(axis=1) & np.isfinite(columns["fit_error"])
     mesh_share = (columns["face_mask"] > 0).mean(axis=(1, 2))
     rejected = {}
     for slot, error in enumerate(columns["fit_error"]):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cfr.transforms.models import DefaultModels, file_digest
+from cfr.transforms.models import DefaultModels, file_digest, once
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,9 @@ class FrontalModels(DefaultModels):
         """What turns faces, with `frontalize(faces, pose, template, size)`."""
         from cfr.model.frontalization.frontalizer import Frontalizer
 
-        return Frontalizer(self.torch_device(), self.generator)
+        return once(
+            f"frontalizer {self.generator}", self.torch_device(), lambda device: Frontalizer(device, self.generator)
+        )
 
     def identity_encoder(self):
         """What tells who a face belongs to, with `similarity(...)`; None without a checkpoint."""
@@ -29,7 +31,11 @@ class FrontalModels(DefaultModels):
             return None
         from cfr.model.frontalization.identity import IdentityComparison
 
-        return IdentityComparison(self.identity, self.torch_device())
+        return once(
+            f"identity encoder {self.identity}",
+            self.torch_device(),
+            lambda device: IdentityComparison(self.identity, device),
+        )
 
     def active(self) -> list[dict[str, str]]:
         """As `DefaultModels.active`, with the user's checkpoints."""

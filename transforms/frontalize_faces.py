@@ -7,7 +7,7 @@ import numpy as np
 
 from cfr.model.alignment import CONTEXT_MARGIN, CONTEXT_SIZE, apply_affine
 from cfr.transforms.batches import FrontalBatch, SwapBatch
-from cfr.transforms.stage import JobSettings, MiniBatchStage, Rejection
+from cfr.transforms.stage import JobSettings, MiniBatchStage, Rejection, reject_not_finite
 
 FRONTAL_STAGES = ("align_faces", "fit_faces", "transfer_occlusion", "frontalize_faces", "write_shard")
 MARK, KEEP_SOURCE, DROP = "mark", "keep-source", "drop"
@@ -92,7 +92,7 @@ class FrontalizeFaces(MiniBatchStage):
         from cfr.model.frontalization.gate import Evidence, judge
         from cfr.model.frontalization.scene import SourceFaces
         from cfr.model.frontalization.templates import TEMPLATES
-        from cfr.transforms.pixels import array_to_mask, array_to_picture, mask_to_array, picture_to_array
+        from cfr.transforms.pixels import array_to_mask, array_to_picture, finite_slots, mask_to_array, picture_to_array
 
         settings, device, fits = self.context.settings, self.frontalizer.device, batch.fits
         face, pose_index = np.divmod(items, len(settings.poses))
@@ -146,7 +146,7 @@ class FrontalizeFaces(MiniBatchStage):
                 "identity_similarity": similarity.float().cpu().numpy(),
                 "rejections": verdict.rejections.cpu().numpy(),
             }
-        return columns, {}
+        return columns, reject_not_finite(finite_slots(result.picture))
 
     def _wanted(self, photo_pose: np.ndarray, pose_index: np.ndarray) -> np.ndarray:
         """(k,3) float32 poses of the results."""

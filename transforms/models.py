@@ -1,7 +1,28 @@
-"""The models that the stages call, loaded once per process; tests pass a stand-in with the same methods."""
+"""The models that the stages call, loaded once per process; tests pass a stand-in with the same methods.
+
+Once per process, not per stage object: a runner with several threads per process (a GPU worker with one SDK process)
+makes a stage object per thread, and all of them share the weights. The models keep no state between calls, so that
+threads may call them side by side.
+"""
 
 import hashlib
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
+
+from cfr.transforms.photo_decoder import PhotoDecoder
+
+_loaded: dict[tuple[str, str], Any] = {}
+_loading = threading.Lock()
+
+
+def once(part: str, device: str, load: Callable[[str], Any]) -> Any:
+    """The model of this process; other threads wait while one loads."""
+    with _loading:
+        if (part, device) not in _loaded:
+            _loaded[part, device] = load(device)
+        return _loaded[part, device]
 
 
 @dataclass(frozen=True)
@@ -32,17 +53,26 @@ class DefaultModels:
             return "cuda" if torch.cuda.is_available() else "cpu"
         return self.device
 
+    def decoder(self) -> PhotoDecoder:
+        """Photo decoder with `decode(data)`; one per caller."""
+        return PhotoDecoder()
+
     def detector(self):
         """Face detector with `detect(image)`."""
         if self.detector_weights:
             from cfr.model.checkpoints import load_checkpoint
             from cfr.model.retinaface import RetinaFace
 
-            network = load_checkpoint(self.detector_weights, RetinaFace())
-            return network.eval().requires_grad_(False).to(self.torch_device())
+            return once(
+                f"detector {self.detector_weights}",
+                self.torch_device(),
+                lambda device: (
+                    load_checkpoint(self.detector_weights, RetinaFace()).eval().requires_grad_(False).to(device)
+                ),
+            )
         from cfr.model.detector import MTCNN
 
-        return MTCNN.load_default(self.torch_device())
+        return once("detector", self.torch_device(), MTCNN.load_default)
 
     def alignment(self):
         """Function from a photo and its five landmarks to the crop with its margin, and its affine."""
@@ -54,22 +84,29 @@ class DefaultModels:
         """Fit with `fit(context, landmarks5)`."""
         from cfr.model.fitting import FaceFitter
 
-        device = self.torch_device()
-        return FaceFitter(device, self._model(device))
+        return once(
+            f"fitter {self.face_model}", self.torch_device(), lambda device: FaceFitter(device, self._model(device))
+        )
 
     def occlusion_transfer(self):
         """Occluder mask and swap with `transfer(photo, guidance, coefficients)`."""
         from cfr.transforms.transfer_occlusion import OcclusionTransfer
 
-        device = self.torch_device()
-        return OcclusionTransfer(device, self._model(device))
+        return once(
+            f"occlusion {self.face_model}",
+            self.torch_device(),
+            lambda device: OcclusionTransfer(device, self._model(device)),
+        )
 
     def rotator(self):
         """Double rotation with `rotate(faces, coefficients, view)`."""
         from cfr.transforms.double_rotate import OccludedRotation
 
-        device = self.torch_device()
-        return OccludedRotation(device, self._model(device))
+        return once(
+            f"rotator {self.face_model}",
+            self.torch_device(),
+            lambda device: OccludedRotation(device, self._model(device)),
+        )
 
     def check(self) -> None:
         """Make sure, before any work starts, that the models' files are there and are what they have to be.

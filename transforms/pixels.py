@@ -29,3 +29,8 @@ def array_to_soft_mask(masks: np.ndarray, device: torch.device | str = "cpu") ->
 def mask_to_array(masks: Tensor) -> np.ndarray:
     """(n,H,W) bool, or float 0..1 -> uint8 0..255, rounded."""
     return (masks.float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+
+
+def finite_slots(*pictures: Tensor) -> np.ndarray:
+    """(n,) bool: whether all values of a slot are finite in all of these (n,...) tensors."""
+    return torch.stack([each.flatten(1).isfinite().all(1) for each in pictures]).all(0).cpu().numpy()

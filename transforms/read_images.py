@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cfr.pipeline import deletions, manifests, progress, storage
-from cfr.pipeline.work_units import UnreadableFile, read_footer
+from cfr.pipeline.work_units import InputFile, UnreadableFile, read_footer
 from cfr.transforms.batches import FailureRecord, ImageBatch, UnitRecord, WorkUnit
 from cfr.transforms.stage import Stage, UnitError, give_up_unit
 
@@ -25,7 +25,11 @@ class ReadImages(Stage):
         if not context.replay and manifests.is_done(context.layout, unit, context.job_hash):
             return
         progress.reporter(context.layout).unit_started(unit)
-        strikes = progress.mark_started(context.layout, unit.unit_id)
+        try:
+            strikes = progress.mark_started(context.layout, unit.unit_id)
+        except OSError as error:
+            storage.check_unwritable(error)
+            raise
         started = time.perf_counter()
         try:
             record, rows = self._open(unit, isolated=strikes >= progress.STRIKES)
@@ -37,11 +41,7 @@ class ReadImages(Stage):
 
     def _open(self, unit: WorkUnit, isolated: bool) -> tuple[UnitRecord, np.ndarray]:
         settings = self.context.settings
-        footer = read_footer(unit.path, "")
-        if isinstance(footer, UnreadableFile):
-            raise UnitError(footer.message)
-        if footer.input_identity != unit.input_identity:
-            raise UnitError("the file changed while the job ran; run the same command again")
+        footer = check_unchanged(unit)
         columns = [settings.id_column, *settings.keep_columns]
         table = pa.Table.from_batches(
             list(read_rows(unit, columns)), schema=pa.schema([footer.schema.field(name) for name in columns])
@@ -68,6 +68,20 @@ class ReadImages(Stage):
         kept = table.select(settings.keep_columns).replace_schema_metadata(None) if settings.keep_columns else None
         record = UnitRecord(unit, tuple(image_ids), kept, tuple(failures), isolated=isolated, deleted=deleted)
         return record, np.array(usable, dtype=np.int64)
+
+
+def check_unchanged(unit: WorkUnit) -> InputFile:
+    """The file's footer, if it is the one that was planned with.
+
+    Raises:
+        UnitError: the file has changed since, or cannot be read.
+    """
+    footer = read_footer(unit.path, "")
+    if isinstance(footer, UnreadableFile):
+        raise UnitError(footer.message)
+    if footer.input_identity != unit.input_identity:
+        raise UnitError("the file changed while the job ran; run the same command again")
+    return footer
 
 
 def read_rows(unit: WorkUnit, columns: list[str], batch_rows: int = 8) -> Iterator[pa.RecordBatch]:

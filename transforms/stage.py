@@ -8,8 +8,9 @@ that the survivors' results have the same bits as if nothing had happened.
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import apache_beam as beam
@@ -22,11 +23,10 @@ from cfr.transforms.batches import FailureRecord, UnitRecord, with_record
 from cfr.transforms.models import DefaultModels
 
 PAIR_STAGES = ("align_faces", "fit_faces", "transfer_occlusion", "double_rotate", "write_shard")
-CRASHED = "worker_crashed"
-_CRASHED_MESSAGE = (
-    "the worker process died on it three times (out of memory, or a crash in a library); "
-    "take it out of the input, or report it"
-)
+_GIVEN_UP = {
+    isolation.CRASHED: "the worker process died on it, also alone (out of memory, or a crash in a library)",
+    isolation.TIMEOUT: "it never came to an end",
+}
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,16 @@ class Rejection:
     message: str
 
 
+NOT_FINITE = Rejection(
+    "not_finite", "a model returned NaN or infinity for it; look at the photo: if it is a usual one, please report this"
+)
+
+
+def reject_not_finite(finite: np.ndarray) -> dict[int, Rejection]:
+    """{slot: rejection} of the slots that are not in `finite`, (n,) bool."""
+    return {int(slot): NOT_FINITE for slot in np.flatnonzero(~finite)}
+
+
 class Stage(beam.DoFn):
     """A stage: batches of one type in, of the next type out.
 
@@ -137,7 +147,7 @@ class Stage(beam.DoFn):
         self,
         batch: Any,
         one_at_a_time: bool = False,
-        given_up: frozenset[int] = frozenset(),
+        given_up: Mapping[int, str] = MappingProxyType({}),
         announce: Callable[[int], None] = lambda item: None,
     ) -> Any:
         """Do all items of a batch.
@@ -145,7 +155,7 @@ class Stage(beam.DoFn):
         Args:
             batch: of the stage's input type.
             one_at_a_time: run every item alone, with the same result; `announce` is told which is next.
-            given_up: items that killed a process: they get a failure record.
+            given_up: {item: reason} of items that killed a process or hung: they get a failure record.
             announce: see above.
 
         Returns:
@@ -161,7 +171,11 @@ class Stage(beam.DoFn):
         started = time.perf_counter()
         record: UnitRecord = batch.record
         try:
-            result = isolation.run_isolated(self, batch) if record.isolated else self.run_unit(batch)
+            if record.isolated:
+                result = isolation.run_isolated(self, batch)
+            else:
+                with progress.reporter(self.context.layout).watched(self.label, record.unit):
+                    result = self.run_unit(batch)
         except UnitError as error:
             give_up_unit(self.context, record.unit, str(error))
             return
@@ -185,9 +199,10 @@ class Stage(beam.DoFn):
         message = f"{text}; look at the photo: if it is a usual one, please report this"
         return FailureRecord(image_id, face_index, self.label, f"{self.label}_error", message)
 
-    def crashed(self, image_id: str, face_index: int) -> FailureRecord:
-        """Failure record of an item that kills processes."""
-        return FailureRecord(image_id, face_index, self.label, CRASHED, _CRASHED_MESSAGE)
+    def gave_up(self, image_id: str, face_index: int, reason: str) -> FailureRecord:
+        """Failure record of an item that killed a process or hung."""
+        message = f"{_GIVEN_UP[reason]}; take it out of the input, or report it"
+        return FailureRecord(image_id, face_index, self.label, reason, message)
 
 
 class MiniBatchStage(Stage):
@@ -230,7 +245,7 @@ class MiniBatchStage(Stage):
         self,
         batch: Any,
         one_at_a_time: bool = False,
-        given_up: frozenset[int] = frozenset(),
+        given_up: Mapping[int, str] = MappingProxyType({}),
         announce: Callable[[int], None] = lambda item: None,
     ) -> Any:
         """See `Stage.run_unit`."""
@@ -254,7 +269,7 @@ class MiniBatchStage(Stage):
                     else:
                         failures.append(self.failure(*self.identify(batch, item), result))
             self.report(batch.record, first + len(live), total)
-        failures += [self.crashed(*self.identify(batch, item)) for item in sorted(given_up)]
+        failures += [self.gave_up(*self.identify(batch, item), reason) for item, reason in sorted(given_up.items())]
         columns = {
             name: np.stack(parts[name]) if done else np.zeros((0, *shape), dtype)
             for name, (shape, dtype) in self.outputs.items()
@@ -282,8 +297,13 @@ class MiniBatchStage(Stage):
                 yield from self._run_slots(batch, slots, live[:middle])
                 yield from self._run_slots(batch, slots, live[middle:])
             return
+        finite = np.ones(len(items), dtype=bool)
+        for values in columns.values():
+            if values.dtype.kind == "f":
+                finite &= np.isfinite(values).reshape(len(items), -1).all(axis=1)
         for slot in live:
-            yield slot, rejected.get(slot) or {name: columns[name][slot] for name in self.outputs}
+            problem = rejected.get(slot) or (None if finite[slot] else NOT_FINITE)
+            yield slot, problem or {name: columns[name][slot] for name in self.outputs}
 
 
 def give_up_unit(context: StageContext, unit, message: str) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from cfr.model.alignment import CROP_IN_CONTEXT
 from cfr.transforms.batches import FitBatch, SwapBatch, select
-from cfr.transforms.stage import MiniBatchStage, Rejection
+from cfr.transforms.stage import MiniBatchStage, Rejection, reject_not_finite
 
 
 class OcclusionTransfer:
@@ -70,7 +70,7 @@ class TransferOcclusion(MiniBatchStage):
         import torch
 
         from cfr.model.quality import fraction, sharpness
-        from cfr.transforms.pixels import array_to_mask, array_to_picture, mask_to_array, picture_to_array
+        from cfr.transforms.pixels import array_to_mask, array_to_picture, finite_slots, mask_to_array, picture_to_array
 
         device = self.occlusion.device
         with torch.inference_mode():
@@ -86,7 +86,7 @@ class TransferOcclusion(MiniBatchStage):
                 "occluded_fraction": fraction(occluder > 0.5, face_mask).float().cpu().numpy(),
                 "sharpness": sharpness(photo, face_mask).float().cpu().numpy(),
             }
-        return columns, {}
+        return columns, reject_not_finite(finite_slots(deoccluded, swapped))
 
     def assemble(self, batch: FitBatch, items: np.ndarray, columns: dict[str, np.ndarray]) -> SwapBatch:
         """See `MiniBatchStage.assemble`."""

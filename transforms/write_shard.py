@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.metrics import Metrics
 
-from cfr.pipeline import progress
+from cfr.pipeline import progress, storage
 from cfr.pipeline.commit import commit_unit
 from cfr.pipeline.manifests import Manifest
 from cfr.pipeline.schemas import IMAGE, serialize, serialize_failures
@@ -64,6 +64,7 @@ class WriteShard(Stage):
                 manifest = commit_unit(context.layout, manifest, shard, failure_shard)
                 break
             except OSError as error:
+                storage.check_unwritable(error)
                 if attempt == _ATTEMPTS - 1:
                     give_up_unit(context, record.unit, f"its shard cannot be written ({error}); check the output disk")
                     return

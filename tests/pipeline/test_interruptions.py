@@ -2,87 +2,19 @@
 
 import json
 import os
+import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-import psutil
 import pyarrow.parquet as pq
 import pytest
 import stand_in_models as stand_in
+from job_process import Job, finish, have_ended
 from stand_in_models import write_photos
 
 from cfr.pipeline import progress
 from cfr.pipeline.manifests import Layout
-
-STAND_IN = Path(stand_in.__file__)
-
-
-class Job:
-    """`cfr pairs` with the stand-in models, in a process group of its own."""
-
-    def __init__(self, folder: Path, output: Path, *arguments: str, seconds: float = 0.0):
-        environment = {
-            **os.environ,
-            "STAND_IN_SECONDS": str(seconds),
-            "PYTHONPATH": str(STAND_IN.parent),
-        }
-        command = [sys.executable, str(STAND_IN), "--input", str(folder / "*.parquet"), "--output", str(output)]
-        self.output = output
-        self.process = subprocess.Popen(
-            [*command, "--unit-rows", "4", *arguments],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-
-    def wait(self, seconds: float = 120) -> int:
-        """Exit code; kills what remains."""
-        try:
-            self.out, self.err = self.process.communicate(timeout=seconds)
-        finally:
-            if self.process.poll() is None:
-                os.killpg(self.process.pid, signal.SIGKILL)
-        return self.process.returncode
-
-    def until_under_way(self, manifests: int = 1) -> None:
-        """Wait until some units are done and others are not."""
-        deadline = time.monotonic() + 90
-        while len(list(self.output.glob("_manifest/*.json"))) < manifests:
-            assert self.process.poll() is None, self.process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
-    def unit_of(self, worker: psutil.Process) -> str:
-        """What a worker says that it works on."""
-        try:
-            heartbeat = next(self.output.glob(f"_progress/worker-*-{worker.pid}.json"))
-            return json.loads(heartbeat.read_text())["unit_id"]
-        except (StopIteration, ValueError):
-            return ""
-
-    def workers(self) -> list[psutil.Process]:
-        """The worker processes."""
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child for child in children if "cfr.pipeline.local_worker" in child.cmdline()]
-
-
-def have_ended(processes: list[psutil.Process], seconds: float = 10) -> bool:
-    """Whether they end in time; one that only waits to be reaped by init has ended."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes):
-            return True
-        time.sleep(0.1)
-    return False
-
-
-def shard_bytes(output: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(output)): p.read_bytes() for p in sorted(output.glob("[pf]a*/*.parquet"))}
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +25,6 @@ def photos(tmp_path_factory) -> Path:
     write_photos(folder / "a.parquet", [bad.get(number, stand_in.GOOD) for number in range(24)])
     write_photos(folder / "b.parquet", [bad.get(number, stand_in.GOOD) for number in range(12)])
     return folder
-
-
-def finish(folder: Path, output: Path, *arguments: str) -> dict[str, bytes]:
-    """Run the job here, to its end; the shards."""
-    code = stand_in.run("--input", folder / "*.parquet", "--output", output, "--unit-rows", "4", *arguments)
-    assert code == 0
-    assert (output / "_SUCCESS").exists()
-    return shard_bytes(output)
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +40,7 @@ def undisturbed(photos, tmp_path_factory) -> dict[str, bytes]:
     [["--workers", "2"], ["--direct_runner_bundle_repeat=1"], ["--split-stages", "--runner", "FnApiRunner"]],
     ids=" ".join,
 )
-def test_same_bytes_however_it_is_run(photos, undisturbed, tmp_path, capfd, monkeypatch, arguments):
-    monkeypatch.setenv("PYTHONPATH", str(STAND_IN.parent))
+def test_same_bytes_however_it_is_run(photos, undisturbed, tmp_path, capfd, arguments):
     assert finish(photos, tmp_path / "out", *arguments) == undisturbed
     assert json.loads((tmp_path / "out" / "_stats.json").read_text())["rows"] == 36
     err = capfd.readouterr().err
@@ -170,6 +93,26 @@ def test_kill_9_of_a_worker_is_noticed(photos, undisturbed, tmp_path):
     assert finish(photos, output) == undisturbed
 
 
+@pytest.mark.parametrize("round_", [0, 1, *(pytest.param(number, marks=pytest.mark.slow) for number in range(2, 20))])
+def test_killed_at_any_moment(photos, undisturbed, tmp_path, round_):
+    """Catches whatever is not written in one step: launcher (even rounds) or worker (odd) may die anywhere."""
+    chance = random.Random(round_)
+    output = tmp_path / "out"
+    for _ in range(3):
+        job = Job(photos, output, "--workers", "2" if round_ % 2 else "1", seconds=0.1)
+        job.until_under_way(0 if chance.random() < 0.3 else 1)
+        time.sleep(chance.uniform(0, 1.5))
+        victims = job.workers() if round_ % 2 else []
+        if victims:
+            chance.choice(victims).kill()
+        elif job.process.poll() is None:
+            job.process.kill()
+        job.wait()
+    assert finish(photos, output) == undisturbed
+    assert not list((output / "_tmp").iterdir())
+    assert not list((output / "_progress").glob("started-*"))
+
+
 @pytest.mark.parametrize(
     ("number", "workers"),
     [(signal.SIGINT, "1"), (signal.SIGTERM, "2"), pytest.param(signal.SIGINT, "2", marks=pytest.mark.slow)],
@@ -214,8 +157,7 @@ def test_after_three_strikes_the_row_that_kills_is_found(tmp_path):
 @pytest.mark.parametrize(
     "kind", [stand_in.FIT_KILLS, pytest.param(stand_in.TWO_FACES, marks=pytest.mark.slow)], ids=["poison", "no poison"]
 )
-def test_isolated_rows_have_the_same_bytes_and_the_one_that_kills_is_found(tmp_path, monkeypatch, kind):
-    monkeypatch.setenv("PYTHONPATH", str(STAND_IN.parent))
+def test_isolated_rows_have_the_same_bytes_and_the_one_that_kills_is_found(tmp_path, kind):
     write_photos(tmp_path / "in" / "a.parquet", [stand_in.GOOD, stand_in.TWO_FACES, stand_in.GOOD])
     finish(tmp_path / "in", tmp_path / "out")
     write_photos(tmp_path / "in" / "a.parquet", [stand_in.GOOD, kind, stand_in.GOOD])

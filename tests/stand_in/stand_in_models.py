@@ -24,11 +24,25 @@ from cfr.model.coefficients import Coefficients, coefficient_layout
 from cfr.model.detector import Detections
 from cfr.model.fitting import FaceFit
 from cfr.model.frontalization.frontalizer import Frontalized
-from cfr.model.images import encode_image
+from cfr.model.images import decode_image, encode_image
 from cfr.model.swap import RotatedFaces
+from cfr.pipeline import isolation, progress
+from cfr.pipeline.errors import UserError
+from cfr.transforms.photo_decoder import PhotoDecoder
+
+if "STAND_IN_HUNG_SECONDS" in os.environ:
+    progress.HUNG_SECONDS = isolation.ITEM_SECONDS = float(os.environ["STAND_IN_HUNG_SECONDS"])
 
 GOOD, NO_FACE, DETECTOR_RAISES, FIT_RAISES, FIT_IS_NAN, TWO_FACES, ROTATION_RAISES = 200, 10, 20, 30, 40, 50, 60
 SECOND_FIT_RAISES, FIT_KILLS, DETECTOR_KILLS = 70, 80, 90
+DETECTOR_IS_NAN, SWAP_IS_NAN, ROTATION_IS_NAN, FIT_TAKES_ALL_MEMORY, FIT_HANGS, DECODER_HANGS = (
+    100,
+    110,
+    120,
+    130,
+    140,
+    150,
+)
 NOT_AN_IMAGE, EMPTY, NULL = -1, -2, -3
 
 REASON = {
@@ -37,6 +51,9 @@ REASON = {
     FIT_RAISES: "fit_faces_error",
     FIT_IS_NAN: "fit_failed",
     ROTATION_RAISES: "double_rotate_error",
+    DETECTOR_IS_NAN: "not_finite",
+    SWAP_IS_NAN: "not_finite",
+    ROTATION_IS_NAN: "not_finite",
     NOT_AN_IMAGE: "decode_error",
     EMPTY: "empty_image",
     NULL: "empty_image",
@@ -66,6 +83,14 @@ def write_photos(path: Path, kinds: list[int], row_group_size: int = 16, **colum
     return ids
 
 
+class _DecoderHere:
+    def decode(self, data: bytes) -> np.ndarray:
+        return decode_image(data)
+
+    def close(self) -> None:
+        pass
+
+
 class _Detector:
     def detect(self, image: np.ndarray) -> Detections:
         kind = int(image[0, 0, 0])
@@ -76,6 +101,8 @@ class _Detector:
         count = {NO_FACE: 0, TWO_FACES: 2, SECOND_FIT_RAISES: 2}.get(kind, 1)
         points = np.array([[14, 20], [34, 20], [24, 32], [16, 42], [32, 42]], dtype=np.float32)
         boxes = np.array([[8, 8, 40, 56], [4, 4, 44, 60]], dtype=np.float32)[:count]
+        if kind == DETECTOR_IS_NAN:
+            points[2] = np.nan
         return Detections(boxes, np.stack([points] * 2)[:count], np.array([0.99, 0.9], dtype=np.float32)[:count])
 
 
@@ -88,6 +115,10 @@ class _Fitter:
         kinds = context[:, 160, 160, 0].tolist()
         if FIT_KILLS in kinds:
             os.kill(os.getpid(), signal.SIGKILL)
+        if FIT_TAKES_ALL_MEMORY in kinds:
+            raise MemoryError
+        if FIT_HANGS in kinds:
+            time.sleep(1000)
         if FIT_RAISES in kinds:
             raise ValueError("the fit cannot take it")
         batch = len(context)
@@ -108,6 +139,8 @@ class _OcclusionTransfer:
     device = "cpu"
 
     def transfer(self, photo, guidance, coefficients):
+        photo = photo.clone()
+        photo[(photo[:, 0, 112, 112] * 255).round() == SWAP_IS_NAN] = float("nan")
         return guidance[:, 0] > 2, photo, guidance
 
 
@@ -121,7 +154,9 @@ class _Rotator:
         visible = torch.ones(texture.shape[0], 224, 224, dtype=torch.bool)
         visible[:, :, 112:] = False
         lost = faces.face_mask & ((faces.occluder_mask > 0.5) | ~visible)
-        return RotatedFaces(texture * visible[:, None], visible, lost)
+        rotated = texture * visible[:, None]
+        rotated[(texture[:, 0, 112, 112] * 255).round() == ROTATION_IS_NAN] = float("nan")
+        return RotatedFaces(rotated, visible, lost)
 
 
 class _Frontalizer:
@@ -155,6 +190,11 @@ class StandInModels:
 
     def torch_device(self) -> str:
         return "cpu"
+
+    def decoder(self):
+        if "STAND_IN_DECODE_SECONDS" in os.environ:
+            return PhotoDecoder(float(os.environ["STAND_IN_DECODE_SECONDS"]), module="stand_in_decoder")
+        return _DecoderHere()  # starting a process takes longer than most of these jobs
 
     def detector(self):
         return _Detector()
@@ -230,4 +270,8 @@ if __name__ == "__main__":
     # Under its own name, so that worker processes can unpickle what is sent to them.
     import stand_in_models
 
-    sys.exit(stand_in_models.run(*sys.argv[1:]))
+    try:
+        sys.exit(stand_in_models.run(*sys.argv[1:]))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
