@@ -38,13 +38,19 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "aws": ["apache-beam[aws]"],
+        "gcp": ["apache-beam[gcp]"],
         # The recogniser of benchmarks/verification.py.
         "benchmark": ["dlib-bin>=19.24", "face_recognition_models==0.3.0"],
         "face-models": ["scipy>=1.11"],
         "metrics": ["torchmetrics>=1.7"],
         "pyrender": ["pyrender==0.1.45"],
         "test": [
+            "apache-beam[aws]",
+            "flask-cors>=5",
+            "flask>=3",
             "hypothesis>=6",
+            "moto>=5",
             "packaging>=24",
             "psutil>=6",
             "pytest>=8",

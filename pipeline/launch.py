@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import difflib
+import importlib.util
 import logging
 import os
 import re
@@ -109,6 +110,10 @@ def plan_launch(beam_arguments: Sequence[str], workers: int, output: str = "") -
     if "dataflow" in runner.lower() and output and storage.is_local(output):
         raise UserError(f"--output {output}: Dataflow's workers cannot write to this machine; give a gs:// folder")
     storage.use_options(options)
+    if output:
+        storage.check_scheme(output, "--output")
+        if "dataflow" in runner.lower() and importlib.util.find_spec("apitools") is None:
+            raise UserError("--runner DataflowRunner needs the extra `gcp`: pip install 'cfr[gcp]'")
     local = runner.lower() in _LOCAL_RUNNERS
     direct = options.view_as(DirectOptions)
     if local and (direct.direct_num_workers != 1 or direct.direct_running_mode != "in_memory"):

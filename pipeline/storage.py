@@ -3,6 +3,8 @@
 import contextlib
 import errno
 import hashlib
+import importlib.util
+import io
 import os
 import re
 import uuid
@@ -12,6 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from apache_beam.io.filesystem import CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
+
+from cfr.pipeline.errors import UserError
+from cfr.pipeline.s3_connections import share_connections
 
 _RENAMING_SCHEMES = (None, "hdfs")
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -26,6 +31,29 @@ def use_options(options: PipelineOptions) -> None:
     FileSystems.set_options(options)
 
 
+def check_scheme(path: str, flag: str) -> None:
+    """Whether this installation can reach such paths at all.
+
+    Raises:
+        UserError: a client is not installed, or there is no such scheme.
+    """
+    scheme = FileSystems.get_scheme(path)
+    missing = {"s3": ("boto3", "aws"), "gs": ("google.cloud.storage", "gcp")}.get(scheme)
+    if missing and _find(missing[0]) is None:
+        raise UserError(f"{flag} {path}: {scheme}:// needs the extra `{missing[1]}`: pip install 'cfr[{missing[1]}]'")
+    try:
+        FileSystems.get_filesystem(path)
+    except ValueError:
+        raise UserError(f"{flag} {path}: nothing is installed that reads {scheme}://; see docs/scale.md") from None
+
+
+def _find(module: str):
+    try:
+        return importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        return None
+
+
 def check_unwritable(error: OSError) -> None:
     """Raise OutputUnwritable if the error says that the disk is full or read-only."""
     # Beam wraps errors of several files in one, which has no errno of its own.
@@ -38,6 +66,11 @@ def check_unwritable(error: OSError) -> None:
 @contextlib.contextmanager
 def _remote_errors(path: str) -> Iterator[None]:
     """Clients of object stores raise classes of their own; here they become OSErrors like everybody's."""
+    if FileSystems.get_scheme(path) == "s3":
+        share_connections()
+    if FileSystems._pipeline_options is None and not is_local(path):
+        # Without a running pipeline (`cfr ingest`, a worker of a pool) Beam's S3 client takes none for an error.
+        use_options(PipelineOptions([]))
     try:
         yield
     except OSError:
@@ -68,14 +101,49 @@ def exists(path: str) -> bool:
 
 def open_read(path: str):
     """Seekable binary stream of a file, never decompressed by its suffix."""
-    with _remote_errors(path):
+    if is_local(path):
         return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    return io.BufferedReader(_RemoteFile(path), 1 << 20)
 
 
 def read_bytes(path: str) -> bytes:
     """A whole file."""
     with open_read(path) as stream:
         return stream.read()
+
+
+class _RemoteFile(io.RawIOBase):
+    """A remote file whose errors are OSErrors, not only on opening it."""
+
+    def __init__(self, path: str):
+        super().__init__()
+        self._path = path
+        self._stream = io.BytesIO()  # to close, if opening fails
+        with _remote_errors(path):
+            self._stream = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        with _remote_errors(self._path):
+            data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
 
 
 def write_bytes(path: str, data: bytes) -> None:

@@ -69,6 +69,7 @@ def find_inputs(patterns: Sequence[str]) -> list[tuple[str, str]]:
     paths: set[str] = set()
     roots = []
     for given in patterns:
+        storage.check_scheme(given, "--input")
         pattern = storage.absolute(given)
         if storage.exists(pattern) and storage.is_local(pattern) and not _is_file(pattern):
             pattern = storage.join(pattern, "*.parquet")
