@@ -21,7 +21,7 @@ setup(
     python_requires=">=3.11",
     packages=list(PACKAGES),
     package_dir=PACKAGES,
-    package_data={"cfr.model": ["data/*", "data/photos/*"]},
+    package_data={"cfr.model": ["data/*", "data/photos/*"], "cfr.pipeline": ["calibration.json"]},
     include_package_data=False,
     install_requires=[
         "apache-beam>=2.77,<3",

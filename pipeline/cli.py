@@ -27,6 +27,8 @@ COMMANDS = {
     "frontalize": ("cfr.pipeline.frontalize", "turn the faces of image shards to a frontal or any other pose"),
     "occlude": ("cfr.pipeline.occlude", "cover the faces of image shards with known occluders, to train on"),
     "train": ("cfr.pipeline.train", "train the generator on pairs, on one device or many"),
+    "status": ("cfr.pipeline.status", "show how far a job is: done units, rate, failures, slowest units"),
+    "plan": ("cfr.pipeline.plan", "machines, hours and bytes of a large job, from measured figures"),
     "evaluate": ("cfr.pipeline.evaluate", "measure fit, occluder mask and guidance on labelled photos"),
     "view": ("cfr.pipeline.view", "draw a contact sheet or a gallery page of pairs or frontal faces"),
     "delete": ("cfr.pipeline.delete", "remove the rows of some photos from outputs, for good"),

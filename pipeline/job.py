@@ -155,6 +155,7 @@ def run(
     with Lease(layout):
         try:
             _prepare(layout, identity, plan, options)
+            progress.note_plan(layout, len(plan.units), sum(unit.rows for unit in plan.units))
         except OSError as error:
             raise UserError(
                 f"--output {layout.output}: cannot write there ({error}); check space and permissions"

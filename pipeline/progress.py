@@ -65,6 +65,20 @@ class FailedUnit:
     message: str
 
 
+@dataclass(frozen=True)
+class Planned:
+    """What a launch set out to do.
+
+    Attributes:
+        units, rows: of the whole job, done ones included.
+        time: of the launch, seconds since the epoch.
+    """
+
+    units: int
+    rows: int
+    time: float
+
+
 class Stopped(Exception):
     """This process was asked to stop between two mini-batches."""
 
@@ -209,6 +223,18 @@ def start_afresh(layout: Layout) -> None:
     _reporters.pop(layout, None)
     old = [*storage.list_folder(layout.progress, "worker-*"), *storage.list_folder(layout.progress, "failed-*")]
     storage.delete([storage.join(layout.progress, name) for name in old])
+
+
+def note_plan(layout: Layout, units: int, rows: int) -> None:
+    """Tell `cfr status` what the whole job is."""
+    path = storage.join(layout.progress, "plan.json")
+    storage.write_bytes(path, json.dumps(vars(Planned(units, rows, time.time()))).encode())
+
+
+def read_plan(layout: Layout) -> Planned | None:
+    """What the last launch set out to do; None if there was none."""
+    found = _read_all(layout, "plan.json", Planned)
+    return found[0] if found else None
 
 
 def read_heartbeats(layout: Layout) -> list[Heartbeat]:

@@ -85,7 +85,7 @@ def _remote_errors(path: str) -> Iterator[None]:
 
 def is_local(path: str) -> bool:
     """True for a path without a scheme."""
-    return FileSystems.get_scheme(path) is None
+    return "://" not in path and FileSystems.get_scheme(path) is None
 
 
 def join(*parts: str) -> str:
@@ -108,6 +108,9 @@ def open_read(path: str):
 
 def read_bytes(path: str) -> bytes:
     """A whole file."""
+    if is_local(path):
+        with open(path, "rb") as stream:  # a third of the time; a resume reads a million manifests
+            return stream.read()
     with open_read(path) as stream:
         return stream.read()
 
@@ -248,7 +251,7 @@ def delete(paths: list[str]) -> None:
 
 def in_parallel(function, items: list, threads: int = 16) -> list:
     """Results of `function` for every item, in order; for calls that wait for storage."""
-    if len(items) < 2:
+    if len(items) < 2 or threads == 1:
         return [function(item) for item in items]
     with ThreadPoolExecutor(min(threads, len(items))) as executor:
         return list(executor.map(function, items))

@@ -182,6 +182,7 @@ class Stage(beam.DoFn):
         for reason, count in Counter(f.reason for f in result.record.failures[len(record.failures) :]).items():
             Metrics.counter(self.label, f"failed_{reason}").inc(count)
         seconds = {**record.seconds, self.label: time.perf_counter() - started}
+        Metrics.distribution(self.label, "items").update(len(batch))
         Metrics.distribution(self.label, "milliseconds").update(int(1000 * seconds[self.label]))
         yield with_record(result, seconds=seconds)
 

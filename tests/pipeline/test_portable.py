@@ -18,6 +18,7 @@ from job_process import shard_bytes
 
 from cfr.pipeline import cli
 
+STAND_IN = Path(__file__).resolve().parent.parent / "stand_in"
 JAR = os.environ.get("CFR_FLINK_JOB_SERVER_JAR", "")
 
 
@@ -101,13 +102,12 @@ def workers_of(output: Path) -> set[str]:
 def test_two_worker_processes_of_an_external_pool_make_the_same_bytes(shards, local, tmp_path, start):
     pool, jobs = free_port(), free_port()
     start(sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={pool}", port=pool)
-    start(sys.executable, "-m", "apache_beam.runners.portability.local_job_service_main", f"--port={jobs}", port=jobs)
+    start(sys.executable, str(STAND_IN / "two_worker_job_service.py"), str(jobs), port=jobs)
     flags = [
         "--runner=PortableRunner",
         f"--job_endpoint=localhost:{jobs}",
         "--environment_type=EXTERNAL",
         f"--environment_config=localhost:{pool}",
-        "--direct_num_workers=2",
     ]
     output = tmp_path / "out"
     done = run(shards, output, *flags)
