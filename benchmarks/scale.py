@@ -217,7 +217,8 @@ def run(command: list[str], shard: Path, images: int, output: Path, *flags: str)
     """A job in a process of its own, its CPU time and its processes' memory."""
     arguments = ["--input", str(shard), "--output", str(output), *flags]
     started = time.perf_counter()
-    process = psutil.Popen([*command, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    errors = output.with_suffix(".stderr").open("w+b")
+    process = psutil.Popen([*command, *arguments], stdout=subprocess.DEVNULL, stderr=errors)
     peaks, over = [0, 0], threading.Event()
 
     def watch() -> None:
@@ -233,8 +234,10 @@ def run(command: list[str], shard: Path, images: int, output: Path, *flags: str)
     _, status, usage = os.wait4(process.pid, 0)
     over.set()
     thread.join()
-    if status:
-        sys.exit(f"{' '.join([*command, *arguments])} failed with {os.waitstatus_to_exitcode(status)}")
+    with errors:
+        if status:
+            errors.seek(0)
+            sys.exit(f"{' '.join([*command, *arguments])}: {errors.read().decode()[-2000:]}")
     return Run(images, time.perf_counter() - started, usage.ru_utime + usage.ru_stime, *peaks)
 
 

@@ -10,8 +10,8 @@ from cfr.pipeline.errors import UserError, reject_unknown_arguments
 
 _EXAMPLES = """\
 examples:
-  cfr plan --images 1e8 --worker-type 2-cores
-  cfr plan --images 1e8 --worker-type 2-cores --machines 500 --price 0.08 --unit-rows 256
+  cfr plan --images 1e8 --worker-type 1-core
+  cfr plan --images 1e8 --worker-type 1-core --machines 500 --price 0.08 --unit-rows 256
   cfr plan --images 1e8 --worker-type my-gpu --calibration calibration.json
 
 `python benchmarks/scale.py --worker-type NAME --calibration calibration.json` measures a machine of yours.

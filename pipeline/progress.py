@@ -203,7 +203,7 @@ class Reporter:
             )
             # A life sign that cannot be written costs nothing but itself; a full disk is reported by the commit.
             with contextlib.suppress(OSError):
-                storage.write_bytes(self._path, json.dumps(vars(heartbeat)).encode())
+                storage.publish(self._path, json.dumps(vars(heartbeat)).encode(), self._layout.scratch)
 
 
 _reporters: dict[Layout, Reporter] = {}
@@ -238,7 +238,7 @@ def read_plan(layout: Layout) -> Planned | None:
 
 
 def read_heartbeats(layout: Layout) -> list[Heartbeat]:
-    """All workers' last words. One that is being written just now is left out: the next poll sees it."""
+    """All workers' last words."""
     return _read_all(layout, "worker-*.json", Heartbeat)
 
 

@@ -64,7 +64,8 @@ def describe(layout: Layout, done: list[Manifest], heartbeats: list[Heartbeat], 
         lines.append("stages: " + ", ".join(shares))
     ranked = sorted(done, key=lambda manifest: -sum(manifest.seconds.values()))[: max(slowest, 0)]
     lines += [
-        f"slow: {each.unit_id}, {sum(each.seconds.values()):.1f} s for {each.rows} images of {each.path}" for each in ranked
+        f"slow: {each.unit_id}, {sum(each.seconds.values()):.1f} s for {each.rows} images of {each.path}"
+        for each in ranked
     ]
     lines += [f"failed unit {failed.unit_id}: {failed.message}" for failed in progress.read_failed_units(layout)]
     return lines

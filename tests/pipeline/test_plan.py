@@ -106,7 +106,7 @@ def test_a_calibration_keeps_the_other_machines(measured):
 
 
 def test_the_calibration_of_the_package_has_the_machine_of_the_docs(capsys):
-    assert re.search(r"images on 2-cores .*images/s", plan(capsys, "--images", "1e8", "--worker-type", "2-cores"))
+    assert re.search(r"images on 1-core .*images/s", plan(capsys, "--images", "1e8", "--worker-type", "1-core"))
 
 
 @pytest.fixture(scope="module")
