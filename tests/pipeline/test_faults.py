@@ -46,7 +46,7 @@ class TestTwoLaunches:
     def test_the_second_is_refused_and_the_first_not_disturbed(self, photos, undisturbed, tmp_path):
         """Catches: the second start cleans up the first one's unfinished files and heartbeats."""
         output = tmp_path / "out"
-        first = Job(photos, output, seconds=0.4)
+        first = Job(photos, output, seconds=3)  # the second must come while it runs
         first.until_under_way()
         second = Job(photos, output)
         assert second.wait() == 2
