@@ -187,6 +187,9 @@ def _check_checkpoints(args: argparse.Namespace, models: FrontalModels) -> None:
     from cfr.model.checkpoints import CheckpointError, load_checkpoint, load_generator
     from cfr.model.networks.identity_encoder import IdentityEncoder
 
+    for flag, path in (("--generator", args.generator), ("--identity", args.identity)):
+        if path not in ("", "composite") and not os.path.isfile(path):
+            raise UserError(f"{flag} {path}: no such file")
     try:
         models.check()
         if args.generator != "composite":
