@@ -27,6 +27,7 @@ COMMANDS = {
     "frontalize": ("cfr.pipeline.frontalize", "turn the faces of image shards to a frontal or any other pose"),
     "occlude": ("cfr.pipeline.occlude", "cover the faces of image shards with known occluders, to train on"),
     "train": ("cfr.pipeline.train", "train the generator on pairs, on one device or many"),
+    "train-estimator": ("cfr.pipeline.train_estimator", "fine-tune the 3D regressor, on clean and on covered faces"),
     "status": ("cfr.pipeline.status", "show how far a job is: done units, rate, failures, slowest units"),
     "plan": ("cfr.pipeline.plan", "machines, hours and bytes of a large job, from measured figures"),
     "evaluate": ("cfr.pipeline.evaluate", "measure fit, occluder mask and guidance on labelled photos"),

@@ -16,19 +16,38 @@ LAYOUT = {
     "gamma": slice(227, 254),
     "translation": slice(254, 257),
 }
-"""Where the parts are in a row: angles are pitch, yaw, roll in radians; gamma is the light, (3 colours, 9)."""
+"""Where the parts are in a row of the paper's face model: angles are pitch, yaw, roll in radians; gamma is the light,
+(3 colours, 9)."""
 
-_HEADS = {"fcid": 80, "fcex": 64, "fctex": 80, "fcangles": 3, "fcgamma": 27, "fcXY": 2, "fcZ": 1}
-_FEATURES = 2048
+PAPER_SIZES = (80, 64, 80)
+"""Identity, expression and texture coefficients of the paper's face model."""
+
+BLOCKS = {14: (1, 1, 1, 1), 26: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
+"""Bottlenecks in each of the four stages, by the number of layers."""
 
 
 class CoefficientRegressor(ResidualNetwork):
-    """ResNet-50 with one linear head for each part of the coefficients."""
+    """ResNet with one linear head for each part of the coefficients.
 
-    def __init__(self):
-        super().__init__(CaffeBottleneck, (3, 4, 6, 3), pooling=nn.MaxPool2d(3, 2, ceil_mode=True))
-        for name, count in _HEADS.items():
-            self.add_module(name, nn.Conv2d(_FEATURES, count, 1))
+    Args:
+        sizes: how many identity, expression and texture (albedo) coefficients the face model has.
+        width: channels of the first convolution; 64 is ResNet-50.
+        depth: layers, one of BLOCKS.
+    """
+
+    def __init__(self, sizes: tuple[int, int, int] = PAPER_SIZES, width: int = 64, depth: int = 50):
+        super().__init__(CaffeBottleneck, BLOCKS[depth], pooling=nn.MaxPool2d(3, 2, ceil_mode=True), width=width)
+        heads = dict(zip(("fcid", "fcex", "fctex"), sizes, strict=True))
+        heads |= {"fcangles": 3, "fcgamma": 27, "fcXY": 2, "fcZ": 1}
+        self._heads = tuple(heads)
+        for name, count in heads.items():
+            self.add_module(name, nn.Conv2d(32 * width, count, 1))
+
+    def start_at_mean_face(self) -> None:
+        """Set the heads to zero: whatever the picture, the coefficients are those of the mean face, straight ahead."""
+        for name in self._heads:
+            for parameter in getattr(self, name).parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, image: Tensor) -> Tensor:
         """Regress coefficients.
@@ -38,12 +57,20 @@ class CoefficientRegressor(ResidualNetwork):
                 without mean and deviation; the order is changed here.
 
         Returns:
-            (B,257) float; see LAYOUT.
+            (B,C) float, C = the sizes' sum + 33: 257 for the paper's; see LAYOUT.
 
         Raises:
             ValueError: the crops have another size.
         """
+        return self.coefficients(self.features(image))
+
+    def features(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features after each of the stages; image and errors as for `forward`."""
         if image.shape[1:] != (3, 224, 224):
             raise ValueError(f"the regressor wants (B,3,224,224), got {tuple(image.shape)}")
-        features = self.stages(image.flip(1))[-1].mean((2, 3), keepdim=True)
-        return torch.cat([getattr(self, name)(features) for name in _HEADS], dim=1).flatten(1)
+        return self.stages(image.flip(1))
+
+    def coefficients(self, features: tuple[Tensor, ...]) -> Tensor:
+        """What `forward` makes of `features`."""
+        pooled = features[-1].mean((2, 3), keepdim=True)
+        return torch.cat([getattr(self, name)(pooled) for name in self._heads], dim=1).flatten(1)

@@ -78,18 +78,19 @@ class ResidualNetwork(nn.Module):
         block: the kind of its blocks.
         counts: blocks in each of the four stages; (3, 4, 6, 3) with bottlenecks is ResNet-50.
         pooling: after the first convolution; None is torchvision's.
+        width: channels of the first convolution; those of the stages follow from it.
     """
 
-    def __init__(self, block: Block, counts: Sequence[int], pooling: nn.Module | None = None):
+    def __init__(self, block: Block, counts: Sequence[int], pooling: nn.Module | None = None, width: int = 64):
         super().__init__()
-        self.conv1, self.bn1 = normalised_convolution(3, 64, 7, 2)
+        self.conv1, self.bn1 = normalised_convolution(3, width, 7, 2)
         self.maxpool = pooling or nn.MaxPool2d(3, 2, padding=1)
-        channels = 64
+        channels = width
         for number, count in enumerate(counts):
-            width = 64 << number
-            stage = residual_stage(block, channels, width, count, stride=1 if number == 0 else 2)
+            stage_width = width << number
+            stage = residual_stage(block, channels, stage_width, count, stride=1 if number == 0 else 2)
             self.add_module(f"layer{number + 1}", stage)
-            channels = width * block.expansion
+            channels = stage_width * block.expansion
 
     def stages(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Features after each of the stages, at 1/4, 1/8, 1/16 and 1/32 of the size."""

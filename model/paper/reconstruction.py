@@ -8,28 +8,34 @@ from torch import Tensor
 from cfr.model.camera import project, rotation_matrix, to_camera_space
 from cfr.model.coefficients import Coefficients
 from cfr.model.lighting import AMBIENT_OFFSET, shade
-from cfr.model.networks.coefficient_regressor import LAYOUT
+from cfr.model.networks.coefficient_regressor import PAPER_SIZES
 from cfr.model.paper.face_model import BaselFaceModel
 
-REGRESSED_SIZE = LAYOUT["translation"].stop
+# Angles, light and translation.
+_OTHERS = (3, 27, 3)
+REGRESSED_SIZE = sum(PAPER_SIZES) + sum(_OTHERS)
 
 
-def from_regressed(regressed: Tensor) -> Coefficients:
-    """The regressor's numbers (B,257) in this software's conventions.
+def from_regressed(regressed: Tensor, sizes: tuple[int, int, int] = PAPER_SIZES) -> Coefficients:
+    """The regressor's numbers in this software's conventions.
 
     Angles (pitch, yaw, roll in radians) become (yaw, pitch, roll) in degrees; gamma (3 colours, 9 bands) becomes light
     (9,3) with the constant 0.8 added to band 0; `albedo` holds the texture coefficients.
 
+    Args:
+        regressed: (B,C): identity, expression, texture, angles, gamma, translation; 257 with the paper's face model.
+        sizes: identity, expression and texture coefficients of the face model.
+
     Raises:
         ValueError: another number of coefficients.
     """
-    if regressed.shape[-1] != REGRESSED_SIZE:
-        raise ValueError(f"expected {REGRESSED_SIZE} coefficients, got {regressed.shape[-1]}")
-    part = {name: regressed[:, place] for name, place in LAYOUT.items()}
-    light = part["gamma"].unflatten(-1, (3, 9)).transpose(1, 2).clone()
+    widths = [*sizes, *_OTHERS]
+    if regressed.shape[-1] != sum(widths):
+        raise ValueError(f"expected {sum(widths)} coefficients, got {regressed.shape[-1]}")
+    identity, expression, texture, angles, gamma, translation = torch.split(regressed, widths, dim=-1)
+    light = gamma.unflatten(-1, (3, 9)).transpose(1, 2).clone()
     light[:, 0] += AMBIENT_OFFSET
-    pose = torch.rad2deg(part["angles"][:, [1, 0, 2]])
-    return Coefficients(part["identity"], part["expression"], part["texture"], light, pose, part["translation"])
+    return Coefficients(identity, expression, texture, light, torch.rad2deg(angles[:, [1, 0, 2]]), translation)
 
 
 @dataclass(frozen=True)

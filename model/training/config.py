@@ -6,6 +6,7 @@ fields' names as keys; the flags are the same names with dashes.
 
 import dataclasses
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -61,7 +62,7 @@ class EngineConfig:
     )
     device: str = setting("auto", "auto: CUDA where there is a device", choices=("auto", "cpu", "cuda"))
     channels_last: bool = setting(True, "memory layout of the networks")
-    compile: bool = setting(False, "torch.compile the generator")
+    compile: bool = setting(False, "torch.compile the network")
     deterministic: bool = setting(False, "deterministic kernels on CUDA, too; the CPU always is")
     sync_batch_norm: bool = setting(True, "batch norms over all processes (CUDA)")
     where: str = setting("", "train on rows that pass this filter only, for example 'quality > 0.5'")
@@ -134,6 +135,23 @@ def first_difference(ours: Any, theirs: dict[str, Any]) -> str | None:
         if not field.metadata["resumable"] and was != now:
             return f"{field.name} was {was!r} and is {now!r} now"
     return None
+
+
+def check_pieces(config: EngineConfig, processes: int) -> None:
+    """Raise a ConfigError unless a batch can be cut into equal pieces."""
+    pieces = config.accumulate * processes
+    if config.batch_size % pieces:
+        raise ConfigError(
+            f"batch_size = {config.batch_size}: must be a multiple of accumulate x processes = "
+            f"{config.accumulate} x {processes}"
+        )
+
+
+def check_shares(config: EngineConfig, names: Sequence[str]) -> None:
+    """Raise a ConfigError unless all of these settings are at most 1."""
+    for name in names:
+        if getattr(config, name) > 1:
+            raise ConfigError(f"{name} = {getattr(config, name)}: must be between 0 and 1")
 
 
 def _checked(field: dataclasses.Field, type_: Any, value: Any) -> Any:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from cfr.model.training.config import ConfigError, EngineConfig, setting
+from cfr.model.training.config import ConfigError, EngineConfig, check_pieces, check_shares, setting
 
 # Weights of the losses by the network of the perceptual one: occlusion mask, reconstruction, perceptual, identity.
 _PAPER_WEIGHTS = {
@@ -89,12 +89,5 @@ def check(config: TrainConfig, processes: int) -> None:
         raise ConfigError(f"size = {config.size}: the identity loss needs 224")
     if config.distances and not config.perceptual_weights:
         raise ConfigError("distances = True: needs the file of the perceptual network, perceptual_weights")
-    pieces = config.accumulate * processes
-    if config.batch_size % pieces:
-        raise ConfigError(
-            f"batch_size = {config.batch_size}: must be a multiple of accumulate x processes = "
-            f"{config.accumulate} x {processes}"
-        )
-    for name in ("flip", "low_resolution", "erase", "ema_decay", "validation_fraction", "beta1", "beta2"):
-        if getattr(config, name) > 1:
-            raise ConfigError(f"{name} = {getattr(config, name)}: must be between 0 and 1")
+    check_pieces(config, processes)
+    check_shares(config, ("flip", "low_resolution", "erase", "ema_decay", "validation_fraction", "beta1", "beta2"))

@@ -23,6 +23,7 @@ from cfr.model.training.pair_metrics import mask_overlap, region_scores
 from cfr.model.training.processes import Processes
 from cfr.model.training.realism import RealismScores
 from cfr.model.training.sample_grid import sample_grid
+from cfr.model.training.task_parts import adamw, add_means, fixed_network, set_training_mode, wants_bfloat16
 
 _PERCEPTUAL = {"resnet": ResNet50Slices, "vgg": VGG19Slices}
 
@@ -84,21 +85,18 @@ class GanTraining:
             self.generator = nn.SyncBatchNorm.convert_sync_batchnorm(self.generator)
         self.generator.to(device, memory_format=layout)
         self.critic = TwoScaleDiscriminator(config.critic_width).to(device, memory_format=layout)
-        self.perceptual = self._judge(_PERCEPTUAL[config.perceptual](), config.perceptual_weights)
-        self.identity = self._judge(IdentityEncoder(), config.identity_weights)
+        self.perceptual = fixed_network(_PERCEPTUAL[config.perceptual](), config.perceptual_weights, device)
+        self.identity = fixed_network(IdentityEncoder(), config.identity_weights, device)
 
         self.realism = RealismScores(self.perceptual) if config.distances else None
 
-        self.generator_optimizer = self._optimizer(self.generator)
-        self.critic_optimizer = self._optimizer(self.critic)
+        self.generator_optimizer = adamw(self.generator, config, device)
+        self.critic_optimizer = adamw(self.critic, config, device)
         self.networks = {"generator": self.generator, "critic": self.critic}
         self.optimizers = {"generator": self.generator_optimizer, "critic": self.critic_optimizer}
         self.averaged = {"generator": AveragedNetwork(self.generator, config.ema_decay)}
         self._run_generator = torch.compile(self.generator) if config.compile else self.generator
-        half = config.precision == "bfloat16" or (
-            config.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
-        )
-        self._half = half
+        self._half = wants_bfloat16(config, device)
         self._set_modes()
 
     def train_step(self, batches: Sequence[PairBatch]) -> dict[str, Tensor]:
@@ -115,7 +113,7 @@ class GanTraining:
         for pair, (image, _) in zip(pairs, outputs, strict=True):
             loss = self._critic_loss(pair.target, image.detach())
             (loss / len(pairs)).backward()
-            _add(scalars, {"critic": loss}, len(pairs))
+            add_means(scalars, {"critic": loss}, len(pairs))
         self.processes.average_gradients(self.critic.parameters())
         self.critic_optimizer.step()
 
@@ -125,7 +123,7 @@ class GanTraining:
             terms = self._generator_terms(pair, *(output if len(pairs) == 1 else self._generate(pair)))
             loss = sum(weight * value for weight, value in terms.values())
             (loss / len(pairs)).backward()
-            _add(scalars, {"generator": loss} | {name: value for name, (_, value) in terms.items()}, len(pairs))
+            add_means(scalars, {"generator": loss} | {name: value for name, (_, value) in terms.items()}, len(pairs))
         self.critic.requires_grad_(True)
         self.processes.average_gradients(self.generator.parameters())
         self.generator_optimizer.step()
@@ -193,29 +191,20 @@ class GanTraining:
             for name, value in scores.items():
                 known = value[~value.isnan()].double().cpu()
                 sums[name] = sums.get(name, 0) + torch.tensor([float(known.sum()), float(len(known))])
-        return self._means(sums) | (self.realism.compute() if self.realism else {})
+        return self.processes.means(sums) | (self.realism.compute() if self.realism else {})
 
     @torch.no_grad()
     def samples(self, batch: PairBatch) -> Image.Image:
         """Grid of the averaged generator's output; see `engine.Task`."""
         pair = Pairs.on(self.processes.device, batch, self.config.channels_last)
         image, mask = self._averaged_output(pair)
-        shown = {name: getattr(pair, name) / 2 + 0.5 for name in ("rotated", "guidance", "target")}
-        return sample_grid(shown | {"output": image, "mask": mask, "mask of the pair": pair.mask})
+        rotated, guidance, target = (each / 2 + 0.5 for each in (pair.rotated, pair.guidance, pair.target))
+        inputs = {"rotated": rotated, "guidance": guidance}
+        return sample_grid(inputs | {"output": image, "mask": mask, "mask of the pair": pair.mask, "target": target})
 
     def export(self, folder: Path, step: int, numbers: dict[str, float]) -> None:
         """Write the averaged generator."""
         self.export_generator(folder, self.averaged["generator"].network, step, numbers)
-
-    def _means(self, sums: dict[str, Tensor]) -> dict[str, float]:
-        """Means over all processes of what each has the sum and the number of; not all need to have all names."""
-        everyone = self.processes.gather({name: value.tolist() for name, value in sums.items()})
-        totals: dict[str, list[float]] = {}
-        for part in everyone:
-            for name, (total, count) in part.items():
-                before = totals.get(name, [0.0, 0.0])
-                totals[name] = [before[0] + total, before[1] + count]
-        return {name: total / count for name, (total, count) in totals.items() if count}
 
     def _generate(self, pair: Pairs) -> tuple[Tensor, Tensor]:
         with self._autocast():
@@ -231,34 +220,6 @@ class GanTraining:
     def _autocast(self) -> AbstractContextManager:
         return torch.autocast(self.processes.device.type, torch.bfloat16, enabled=self._half)
 
-    def _judge(self, network: nn.Module, path: str) -> nn.Module | None:
-        """A fixed network of a loss, None without its file."""
-        if not path:
-            return None
-        load_checkpoint(path, network)
-        return network.eval().requires_grad_(False).to(self.processes.device)
-
-    def _optimizer(self, network: nn.Module) -> torch.optim.AdamW:
-        config = self.config
-        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        return torch.optim.AdamW(
-            parameters,
-            config.learning_rate,
-            betas=(config.beta1, config.beta2),
-            weight_decay=config.weight_decay,
-            fused=self.processes.device.type == "cuda",
-        )
-
     def _set_modes(self) -> None:
         for network in self.networks.values():
-            network.train()
-            for module in network.modules():
-                if self.config.freeze_batch_norm and isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-
-
-def _add(scalars: dict[str, Tensor], values: dict[str, Tensor], pieces: int) -> None:
-    """Add a piece's part of the means."""
-    for name, value in values.items():
-        part = value.detach() / pieces
-        scalars[name] = scalars[name] + part if name in scalars else part
+            set_training_mode(network, self.config.freeze_batch_norm)

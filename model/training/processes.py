@@ -5,7 +5,7 @@ twice and the networks run several times per step, which its hooks are not made 
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -83,6 +83,15 @@ class Processes:
         ratio = self.sum(numerator) / whole
         part = (numerator - ratio * denominator) / whole  # zero in sum; its gradient is this process's share
         return ratio + self.world_size * (part - part.detach())
+
+    def means(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        """Means over all processes of what each has the sum and the number of, (2,); not all need to have all names."""
+        totals: dict[str, list[float]] = {}
+        for part in self.gather({name: value.tolist() for name, value in sums.items()}):
+            for name, (total, count) in part.items():
+                before = totals.get(name, [0.0, 0.0])
+                totals[name] = [before[0] + total, before[1] + count]
+        return {name: total / count for name, (total, count) in totals.items() if count}
 
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Replace gradients by their mean over the processes, some 64 MB at a time."""

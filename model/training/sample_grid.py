@@ -1,10 +1,9 @@
-"""A picture of what the generator makes of some pairs."""
+"""A picture of what a network makes of some rows."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-COLUMNS = ("rotated", "guidance", "output", "mask", "mask of the pair", "target")
 _GAP, _HEADER = 4, 24
 # Smaller pictures are enlarged by a whole factor.
 _LEAST_TILE = 112
@@ -12,19 +11,19 @@ _PAPER, _INK = (255, 255, 255), (40, 40, 40)
 
 
 def sample_grid(columns: dict[str, Tensor]) -> Image.Image:
-    """Pairs below each other.
+    """Rows below each other.
 
     Args:
-        columns: by the names of COLUMNS: (B,3,S,S), masks (B,1,S,S), float 0..1.
+        columns: by name, from left to right: pictures (B,3,S,S) and masks (B,1,S,S), float 0..1.
 
     Returns:
         RGB picture.
     """
-    tiles = {name: _tiles(columns[name]) for name in COLUMNS}
-    rows, size = tiles["output"].shape[:2]
-    page = Image.new("RGB", (len(COLUMNS) * (size + _GAP) - _GAP, _HEADER + rows * (size + _GAP) - _GAP), _PAPER)
+    tiles = {name: _tiles(pictures) for name, pictures in columns.items()}
+    rows, size = next(iter(tiles.values())).shape[:2]
+    page = Image.new("RGB", (len(tiles) * (size + _GAP) - _GAP, _HEADER + rows * (size + _GAP) - _GAP), _PAPER)
     draw = ImageDraw.Draw(page)
-    for column, name in enumerate(COLUMNS):
+    for column, name in enumerate(tiles):
         left = column * (size + _GAP)
         draw.text((left + size // 2, _HEADER // 2), name, fill=_INK, font=ImageFont.load_default(12), anchor="mm")
         for row, tile in enumerate(tiles[name]):

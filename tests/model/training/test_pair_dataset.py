@@ -8,8 +8,9 @@ from pair_shards import pair_pictures, pair_table, png, write_shard
 
 from cfr.model.training.augmentation import NONE, Augmentation, augment, face_region
 from cfr.model.training.order import BatchPlan, RowOrder
-from cfr.model.training.pair_dataset import PairDataset, data_loader, first_rows
+from cfr.model.training.pair_dataset import PairDataset
 from cfr.model.training.shard_index import Shard, TrainingDataError, build_index
+from cfr.model.training.stored_pictures import data_loader, first_rows
 
 ALWAYS = Augmentation(1, 1, 1)
 
