@@ -5,17 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-# Colours of skin from pale to dark, sRGB 0..1, between which tones are drawn.
-SKIN_TONES = np.array(
-    [
-        [0.93, 0.78, 0.70],
-        [0.86, 0.67, 0.57],
-        [0.78, 0.57, 0.45],
-        [0.62, 0.43, 0.32],
-        [0.42, 0.28, 0.20],
-        [0.26, 0.17, 0.13],
-    ]
-)
+# Colours of hair from black to grey, sRGB 0..1, between which tones are drawn.
 HAIR_TONES = np.array(
     [
         [0.06, 0.05, 0.05],
