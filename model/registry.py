@@ -211,6 +211,19 @@ PARTS = (
             for name, file in (("ResNet-50", "resnet50-0676ba61.pth"), ("VGG-19", "vgg19-dcbb9e9d.pth"))
         ),
     ),
+    Part(
+        "distribution features",
+        "none",
+        "",
+        bring_your_own=(
+            Alternative(
+                "Inception-v3 of FID",
+                "cfr evaluate distribution --feature-weights FILE",
+                "github.com/mseitzer/pytorch-fid, release fid_weights, pt_inception-2015-12-05-6726825d.pth",
+                "Apache-2.0; trained on ImageNet (research)",
+            ),
+        ),
+    ),
 )
 """What a default run uses, in the order of the stages, and then what other commands use."""
 

@@ -6,6 +6,7 @@ from types import ModuleType
 import torch
 
 from cfr.pipeline import (
+    evaluate_distribution,
     evaluate_landmarks,
     evaluate_occlusion,
     evaluate_pairs,
@@ -17,6 +18,7 @@ from cfr.pipeline.errors import UserError, reject_unknown_arguments
 
 # name -> (module, one line for `cfr evaluate --help`)
 _MEASUREMENTS: dict[str, tuple[ModuleType, str]] = {
+    "distribution": (evaluate_distribution, "how far one set of pictures is from another: FID and KID"),
     "landmarks": (evaluate_landmarks, "error of the fitted mesh's 68 landmarks by yaw (NME)"),
     "occlusion": (evaluate_occlusion, "occluder mask and guidance on photos with known occluders"),
     "pairs": (evaluate_pairs, "data card of a pair set: counts, poses, occlusion, skin tone, light, duplicates"),
@@ -26,6 +28,7 @@ _MEASUREMENTS: dict[str, tuple[ModuleType, str]] = {
 
 _EXAMPLES = """\
 examples:
+  cfr evaluate distribution photos/ frontal --feature-weights pt_inception-2015-12-05-6726825d.pth
   cfr evaluate landmarks labelled/ --json
   cfr evaluate landmarks --predictions ours.npy --truth theirs.npy --yaw yaw.npy
   cfr evaluate occlusion --photos faces/ --occluders cutouts/

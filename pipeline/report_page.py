@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -86,11 +86,11 @@ def curves(title: str, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], lowes
 
 
 def pictures(each: Sequence[tuple[np.ndarray, str]]) -> str:
-    """Small pictures (H,W,3) uint8 within the page, with a caption each."""
+    """Small pictures (H,W,3) uint8 within the page, cut to squares, with a caption each."""
     figures = []
     for picture, caption in each:
         buffer = io.BytesIO()
-        Image.fromarray(picture).resize((112, 112), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=85)
+        ImageOps.fit(Image.fromarray(picture), (112, 112), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=85)
         source = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
         text = html.escape(caption)
         figures.append(f'<figure><img src="{source}" alt="{text}"><figcaption>{text}</figcaption></figure>')

@@ -10,6 +10,7 @@ from cfr.model.networks.coefficient_regressor import CoefficientRegressor
 from cfr.model.networks.discriminator import TwoScaleDiscriminator
 from cfr.model.networks.face_parsing import FaceParsing
 from cfr.model.networks.identity_encoder import IdentityEncoder
+from cfr.model.networks.inception import InceptionV3
 from cfr.model.networks.perceptual import ResNet50Slices, VGG19Slices
 from cfr.model.retinaface import RetinaFace
 
@@ -22,6 +23,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "RetinaFace detector (ResNet-50)": RetinaFace,
     "VGG-19 for the perceptual loss": VGG19Slices,
     "ResNet-50 for the perceptual loss": ResNet50Slices,
+    "Inception-v3 of FID": InceptionV3,
 }
 """Name for people -> class; each is built without arguments."""
 

@@ -19,6 +19,8 @@ PUBLISHED = {
     "IdentityEncoder": ("IR_SE_50_112", "b0af237e50fcbd3695cab906344e888f175c07643136c292649a58fb985fcfef"),
     # No published list at hand; the names and shapes of facexlib 0.3.0, which loads biubug6's files.
     "RetinaFace": (None, "4d1a58ba19cc72c258466850921e5d226797111ae036a158d072406b95b6f04f"),
+    # No published list at hand; the names and shapes of torch-fidelity 0.4.0, which loads pytorch-fid's file.
+    "InceptionV3": (None, "8cdd2faeb41211e17f0fb47e66168d0cb1f981aa773b5f44e5b9cc93857fe492"),
     "VGG19Slices": ("VGG19Slices", "4b02b9919672526fbabc2c6d48a51be84f2105181086d83501464b51c9af7985"),
     "ResNet50Slices": ("ResNet50Slices", "6049f2f60cc8b231cafb16b59f97c7775f697a48462e638644e4ce722a7e8e46"),
 }
