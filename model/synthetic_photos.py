@@ -23,7 +23,7 @@ GLASSES_SHARE = 0.2
 OCCLUDED_SHARE = 0.35
 GREY_SHARE = 0.12
 JPEG_SHARE = 0.6
-CUT_SHARE = 0.25
+CUT_SHARE = 0.4
 
 
 def photographed(faces: SyntheticFaces, generator: torch.Generator) -> Tensor:
@@ -184,7 +184,7 @@ def _stored(picture: Tensor, generator: torch.Generator) -> Tensor:
 def _cut_off(picture: Tensor, generator: torch.Generator) -> Tensor:
     """Black beyond the photo's edge, as `context_crop` leaves it, on some sides of some pictures."""
     batch, _, size, _ = picture.shape
-    cut = torch.rand(batch, 4, generator=generator) ** 2 * 0.28 * size
+    cut = torch.rand(batch, 4, generator=generator) ** 2 * 0.33 * size
     cut = cut * (torch.rand(batch, 4, generator=generator) < 0.6)
     cut = torch.where(torch.rand(batch, 1, generator=generator) < CUT_SHARE, cut, 0.0)
     step = torch.arange(size)

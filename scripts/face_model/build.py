@@ -20,6 +20,7 @@ from albedo import build_albedo
 from ambient_occlusion import sky_visibility
 from base_mesh import AnnyData
 from correspondences import find_correspondences
+from depth import forward_field
 from expressions import build_expressions
 from geometry import average_adult, build_face_mesh
 from ibug import ibug68
@@ -89,6 +90,9 @@ def build(data: AnnyData, views: int) -> dict[str, np.ndarray]:
     }
     skin = mesh.part == "body"
     _locate_landmarks(arrays, colours, skin, rough_five_points(mean, mesh), views)
+    landmarks = _on_surface(arrays, "facemesh")
+    fixed = regions.has("ears", "neck", "scalp", "border")
+    mean[:, 2] += forward_field(mean, landmarks, mesh.triangles, mesh.part, fixed)
     _scale_to_landmarks(arrays, skin)
     _symmetric_halves(arrays)
     return arrays
@@ -156,11 +160,15 @@ def _locate_landmarks(
     arrays["facemesh_barycentric"] = found.barycentric.astype(np.float32)
 
 
+def _on_surface(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
+    """(N, 3) dm: the points of the mean face whose correspondences have this name."""
+    corners = arrays["triangles"][arrays[f"{name}_triangles"]]
+    return (arrays["mean_shape"][corners] * arrays[f"{name}_barycentric"][..., None]).sum(axis=1)
+
+
 def _scale_to_landmarks(arrays: dict[str, np.ndarray], skin: np.ndarray) -> None:
     """Place the mean face by its landmarks, add the iBUG points, scale the identity basis to `LANDMARK_SPREAD`."""
-    corners = arrays["triangles"][arrays["facemesh_triangles"]]
-    points = (arrays["mean_shape"][corners] * arrays["facemesh_barycentric"][..., None]).sum(axis=1)
-    arrays["mean_shape"], scale = place_mean(arrays["mean_shape"], five_points(points))
+    arrays["mean_shape"], scale = place_mean(arrays["mean_shape"], five_points(_on_surface(arrays, "facemesh")))
     triangles, weights = ibug68(arrays, skin)
     arrays["ibug68_triangles"], arrays["ibug68_barycentric"] = triangles.astype(np.int32), weights.astype(np.float32)
     corners = arrays["triangles"][triangles]
