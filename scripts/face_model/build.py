@@ -91,7 +91,7 @@ def build(data: AnnyData, views: int) -> dict[str, np.ndarray]:
     skin = mesh.part == "body"
     _locate_landmarks(arrays, colours, skin, rough_five_points(mean, mesh), views)
     landmarks = _on_surface(arrays, "facemesh")
-    fixed = regions.has("ears", "neck", "scalp", "border")
+    fixed = regions.has("ears", "neck", "scalp")
     mean[:, 2] += forward_field(mean, landmarks, mesh.triangles, mesh.part, fixed)
     _scale_to_landmarks(arrays, skin)
     _symmetric_halves(arrays)

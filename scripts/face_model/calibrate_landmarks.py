@@ -90,7 +90,7 @@ def main(words: list[str] | None = None) -> None:
         points = read_points(path.with_suffix(".npy"))
         if points.shape == (68, 3):
             # The files count pixel centres at whole numbers.
-            labels.append(points + [0.5, 0.5, 0])
+            labels.append(np.add(points, (0.5, 0.5, 0)))
             photos.append(Photo(photo_name(path), image, points_box(labels[-1][:, :2])))
     for fit, truth in zip(fitter.fit(photos), labels, strict=True):
         if isinstance(fit, PhotoFit):

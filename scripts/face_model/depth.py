@@ -1,6 +1,6 @@
-"""Depth of the mean face: MakeHuman's average head is flatter around the nose and between the eyes' corners than people.
+"""Depth of the mean face: MakeHuman's average head is flatter around the nose and the corners of the eyes than people.
 
-A flat face hides the yaw of a profile: the nose stands out too little, the corners of eyes and mouth lie too far forward.
+Such a face looks like a photo from the side at too little yaw already.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FORWARD = {
     17: -4, 57: -28, 43: -24, 106: -16, 182: -10, 83: -2, 18: -2, 200: 0, 199: 0, 175: 0, 152: 0,
     32: 0, 140: 0, 150: 0, 136: 0, 172: 0, 58: 0,
 }  # fmt: skip
-# Parts that keep their form move by the mean of landmarks: eyeballs by those of the lids, teeth and tongue by the lips'.
+# Parts that keep their form move by the mean of landmarks: eyeballs by the lids', teeth and tongue by the lips'.
 LIDS, INNER_LIPS = (160, 159, 158, 144, 145, 153), (13, 14)
 SMOOTHING = 2e-3
 # Every so many vertices of the parts that stay where they are pin the field to zero.
