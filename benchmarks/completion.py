@@ -3,7 +3,8 @@
     python benchmarks/completion.py RUN --pairs PAIRS
 
 The held-out rows are those of the run in the folder RUN, all of them, as they are. Three pictures are scored against
-the photo, at the run's size, inside the pair's mask and outside it (the rest of the face):
+the photo, at the run's size, inside the pair's mask and outside it (the rest of the face), with --lpips FILE also by
+LPIPS as a whole, the photo around the face:
 
     generator   RUN/generator.safetensors
     composite   that of `cfr frontalize`, in the photo's own pose: `rotated` where the mask is not, its mirror image
@@ -32,6 +33,7 @@ from cfr.model.frontalization.composite import CompositePainter
 from cfr.model.frontalization.scene import Scene
 from cfr.model.frontalization.views import mirrored, photo_view
 from cfr.model.images import decode_image
+from cfr.model.lpips import load_lpips
 from cfr.model.training.augmentation import FACE_LEVEL
 from cfr.model.training.pair_metrics import region_scores
 from cfr.model.training.shard_index import RowGroupReader, Shard, ShardIndex, build_index
@@ -47,11 +49,13 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--pairs", required=True)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--lpips", help="torchvision's file of AlexNet or VGG-16")
     parser.add_argument("--sheet", type=Path, help="PNG to draw the pictures of a few rows to")
     args = parser.parse_args()
     config = tomllib.loads((args.run / "config.toml").read_text())
     index = held_out(args.pairs, config)
     generator = load_generator(args.run / "generator.safetensors")
+    lpips = load_lpips(args.lpips) if args.lpips else None
     model, painter = MorphableModel.load_default(), CompositePainter()
     scores: dict[str, list[np.ndarray]] = {}
     owners: list[str] = []
@@ -76,6 +80,10 @@ def main() -> None:
             for where, region in {"inside": hole, "outside": face & ~hole}.items():
                 for measure, value in region_scores(picture, small["target"], region).items():
                     scores.setdefault(f"{name} {measure} {where}", []).append(value.numpy())
+            if lpips:
+                completed = torch.where(face, picture, small["target"])
+                distance = lpips(completed * 2 - 1, small["target"] * 2 - 1)
+                scores.setdefault(f"{name} lpips", []).append(distance.numpy())
         tiles = [small["rotated"], small["guidance"], *candidates.values(), small["target"]]
         shown.append(torch.cat(tiles, 3)[0].permute(1, 2, 0).numpy())
     report({name: np.concatenate(values) for name, values in scores.items()}, np.array(owners))

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from cfr.model.networks.spectral import SpectralConv2d
+from cfr.model.networks.winograd import TrainableWinogradConv2d
 
 _SLOPE = 0.2
+_FIRST_CORRECTION = 0.1
 
 
 class AdaptiveFeatureDifference(nn.Module):
@@ -62,7 +64,7 @@ class GatedResidualBlock(nn.Module):
             *(nn.ReflectionPad2d(1), SpectralConv2d(channels, channels, 3), nn.InstanceNorm2d(channels)),
         )
         self.gating = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1), nn.InstanceNorm2d(channels), nn.Sigmoid()
+            TrainableWinogradConv2d(channels, channels, padding=1), nn.InstanceNorm2d(channels), nn.Sigmoid()
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -113,9 +115,12 @@ class CFRNet(nn.Module):
     Args:
         width: channels at full resolution; twice and four times as many at half and a quarter.
         residual_blocks: at a quarter of the resolution.
+        blended: not in the paper: instead of painting every pixel, the decoder corrects a blend of `rotated` and
+            guidance by the mask. So what is visible need not go through the bottleneck, and training starts near a
+            face. The state has one more entry, `correction`.
     """
 
-    def __init__(self, width: int = 64, residual_blocks: int = 9):
+    def __init__(self, width: int = 64, residual_blocks: int = 9, blended: bool = False):
         super().__init__()
         self.conv_r = self._stem(width)
         self.conv_g = self._stem(width)
@@ -125,14 +130,19 @@ class CFRNet(nn.Module):
         self.upsample = nn.Sequential(Upsampling(4 * width, 2 * width), Upsampling(2 * width, width))
         self.last_conv = nn.Sequential(nn.ReflectionPad2d(3), SpectralConv2d(width, 3, 7), nn.Tanh())
         self.mixing = MaskHead(width)
+        if blended:
+            # How much of the decoder's output, whose scale is fixed by its spectral norm, is added to the blend.
+            self.correction = nn.Parameter(torch.full((3, 1, 1), _FIRST_CORRECTION))
+        self.blended = blended
 
     @staticmethod
     def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
-        """`width` and `residual_blocks` of the network that a state belongs to; the paper's where it does not tell."""
+        """Arguments for the network that a state belongs to; the paper's where it does not tell."""
         stem = state.get("conv_r.1.conv2d.bias")
         blocks = {name.split(".")[1] for name in state if name.startswith("resblocks.")}
         sizes = {"width": len(stem)} if stem is not None and stem.dim() == 1 and len(stem) else {}
-        return sizes | ({"residual_blocks": len(blocks)} if blocks else {})
+        sizes |= {"residual_blocks": len(blocks)} if blocks else {}
+        return sizes | ({"blended": True} if "correction" in state else {})
 
     @staticmethod
     def _stem(width: int) -> nn.Sequential:
@@ -150,9 +160,12 @@ class CFRNet(nn.Module):
         Returns:
             image (B,3,H,W) RGB in -1..1 and mask (B,1,H,W) in 0..1, 1 where `rotated` was not to be trusted.
         """
-        rotated = self.conv_r(rotated)
-        difference = self.afd(rotated, self.conv_g(guidance))
-        features, gate = self.downsample[0](rotated * (1 - difference.sigmoid()))
+        stem = self.conv_r(rotated)
+        difference = self.afd(stem, self.conv_g(guidance))
+        features, gate = self.downsample[0](stem * (1 - difference.sigmoid()))
         features, coarse_gate = self.downsample[1](features)
         image = self.last_conv(self.upsample(self.resblocks(features)))
-        return image, self.mixing(difference, gate, coarse_gate)
+        mask = self.mixing(difference, gate, coarse_gate)
+        if self.blended:
+            image = (rotated + (guidance - rotated) * mask + self.correction * image).clamp(-1, 1)
+        return image, mask

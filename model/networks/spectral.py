@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 from torch.nn.utils import remove_spectral_norm, spectral_norm
 
+from cfr.model.networks.winograd import TrainableWinogradConv2d
+
 
 class SpectralConv2d(nn.Module):
     """2-D convolution whose weight is divided by its largest singular value (Miyato et al. 2018).
@@ -13,7 +15,10 @@ class SpectralConv2d(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0):
         super().__init__()
-        convolution = nn.Conv2d(channels, out_channels, kernel_size, stride, padding)
+        if (kernel_size, stride) == (3, 1):
+            convolution = TrainableWinogradConv2d(channels, out_channels, padding)
+        else:
+            convolution = nn.Conv2d(channels, out_channels, kernel_size, stride, padding)
         nn.init.kaiming_normal_(convolution.weight)
         self.conv2d = spectral_norm(convolution)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from cfr.model.lpips import LEAST_SIDE
 from cfr.model.training.config import ConfigError, EngineConfig, check_pieces, check_shares, setting
 
 # Weights of the losses by the network of the perceptual one: occlusion mask, reconstruction, perceptual, identity.
@@ -22,6 +23,9 @@ class TrainConfig(EngineConfig):
     size: int = setting(224, "side of the pictures in pixels; smaller ones train faster", least=16)
     width: int = setting(64, "channels of the generator at full resolution", least=1)
     residual_blocks: int = setting(9, "of the generator", least=0)
+    blended: bool = setting(
+        False, "the generator corrects a blend of `rotated` and guidance instead of painting anew; not in the paper"
+    )
     critic_width: int = setting(64, "channels of the critic's first convolution", least=1)
     perceptual: str = setting("resnet", "network of the perceptual loss", choices=("resnet", "vgg"))
     perceptual_weights: str = setting("", "its file (torchvision's resnet50 or vgg19); without one the loss is off")
@@ -40,6 +44,7 @@ class TrainConfig(EngineConfig):
     erase: float = setting(0.4, "chance that a part of `rotated` is erased", least=0)
     initial_generator: str = setting("", "file of a CFRNet to start from, the authors' or one of `cfr train`")
     distances: bool = setting(False, "measure Fréchet and kernel distance with the perceptual network's features, too")
+    lpips_weights: str = setting("", "measure LPIPS, too: file of its classifier (torchvision's AlexNet or VGG-16)")
     freeze_batch_norm: bool = setting(False, "batch norms use their running statistics and don't change them")
 
 
@@ -89,5 +94,7 @@ def check(config: TrainConfig, processes: int) -> None:
         raise ConfigError(f"size = {config.size}: the identity loss needs 224")
     if config.distances and not config.perceptual_weights:
         raise ConfigError("distances = True: needs the file of the perceptual network, perceptual_weights")
+    if config.lpips_weights and config.size < LEAST_SIDE:
+        raise ConfigError(f"size = {config.size}: LPIPS needs {LEAST_SIDE} or more")
     check_pieces(config, processes)
     check_shares(config, ("flip", "low_resolution", "erase", "ema_decay", "validation_fraction", "beta1", "beta2"))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cfr.model import losses
 from cfr.model.checkpoints import load_checkpoint
+from cfr.model.lpips import load_lpips
 from cfr.model.networks.cfrnet import CFRNet
 from cfr.model.networks.discriminator import TwoScaleDiscriminator
 from cfr.model.networks.identity_encoder import IdentityEncoder
@@ -78,7 +79,7 @@ class GanTraining:
         device = processes.device
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
 
-        self.generator = CFRNet(config.width, config.residual_blocks)
+        self.generator = CFRNet(config.width, config.residual_blocks, config.blended)
         if config.initial_generator:
             load_checkpoint(config.initial_generator, self.generator)
         if config.sync_batch_norm and processes.world_size > 1 and device.type == "cuda":
@@ -89,6 +90,7 @@ class GanTraining:
         self.identity = fixed_network(IdentityEncoder(), config.identity_weights, device)
 
         self.realism = RealismScores(self.perceptual) if config.distances else None
+        self.lpips = load_lpips(config.lpips_weights).to(device) if config.lpips_weights else None
 
         self.generator_optimizer = adamw(self.generator, config, device)
         self.critic_optimizer = adamw(self.critic, config, device)
@@ -170,7 +172,7 @@ class GanTraining:
 
         `inside`: where the pair's mask is; `outside`: the rest of the face. `paste` shows the guidance inside and
         `rotated` outside. Means over the pictures in which the region is large enough. With `distances` also
-        those of whole pictures.
+        those of whole pictures, with `lpips_weights` the LPIPS of faces, the photo around them.
         """
         sums: dict[str, Tensor] = {}
         if self.realism:
@@ -188,6 +190,9 @@ class GanTraining:
                 for where, region in regions.items():
                     found = region_scores(picture, target, region)
                     scores |= {f"{prefix}{name}_{where}": value for name, value in found.items()}
+                if self.lpips:
+                    face = torch.where(pair.face > 0.5, picture * 2 - 1, pair.target)
+                    scores[f"{prefix}lpips"] = self.lpips(face, pair.target)
             for name, value in scores.items():
                 known = value[~value.isnan()].double().cpu()
                 sums[name] = sums.get(name, 0) + torch.tensor([float(known.sum()), float(len(known))])

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cfr.model.checkpoints import load_generator
+from cfr.model.lpips import alexnet
 from cfr.model.networks.perceptual import ResNet50Slices
 from cfr.pipeline import cli
 
@@ -338,6 +339,29 @@ def test_perceptual_network_gives_a_loss_and_distances(pairs, tmp_path, capsys):
     assert log[0]["train/perceptual"] > 0
     assert log[-1]["validation/frechet_distance"] > 0 and "validation/kernel_distance" in log[-1]
     assert "the perceptual loss is off" not in capsys.readouterr().out
+
+
+def test_lpips_of_the_completed_face_and_of_the_paste(pairs, tmp_path, capsys):
+    pytest.importorskip("torchmetrics", reason="the extra `metrics` is not installed")
+    torch.manual_seed(0)
+    torch.save(alexnet().state_dict() | {"classifier.6.bias": torch.zeros(1000)}, tmp_path / "alexnet.pth")
+    flags = ["--lpips-weights", str(tmp_path / "alexnet.pth"), "--max-steps", "2"]
+    assert train(pairs, tmp_path / "run", *flags) == 0
+    last = lines(tmp_path / "run")[-1]
+    assert last["validation/lpips"] > 0 and last["validation/paste_lpips"] > 0
+    assert "| lpips |" in (tmp_path / "run" / "model_card.md").read_text()
+    assert train(pairs, tmp_path / "other", "--lpips-weights", __file__) == 2
+    assert "test_train.py" in capsys.readouterr().err
+    assert train(pairs, tmp_path / "other", "--lpips-weights", "alexnet.pth", "--size", "28") == 2
+    assert "LPIPS needs 32" in capsys.readouterr().err
+
+
+def test_a_blended_generator_trains_and_is_exported(pairs, tmp_path):
+    assert train(pairs, tmp_path, "--blended", "--max-steps", "3", "--learning-rate", "0.01") == 0
+    correction = load_file(tmp_path / "generator.safetensors")["correction"]
+    assert correction.shape == (3, 1, 1) and not torch.equal(correction, torch.full((3, 1, 1), 0.1))
+    assert load_generator(tmp_path / "generator.safetensors").blended
+    assert train(pairs, tmp_path / "half", "--blended", "--max-steps", "1", "--precision", "bfloat16") == 0
 
 
 def test_distances_need_the_perceptual_network(pairs, tmp_path, capsys):

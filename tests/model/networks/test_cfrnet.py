@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 
 from cfr.model.checkpoints import load_generator
 from cfr.model.networks.cfrnet import CFRNet
+from cfr.model.networks.prepared_generator import PreparedGenerator
 from cfr.model.networks.spectral import fold_spectral_norm
 
 # With the stand-in weights, after the agreement with the authors' code was established.
@@ -100,3 +101,19 @@ def test_width_and_depth_come_from_the_file(stand_in, picture, tmp_path):
     pictures = picture(2, 32).split(1)
     for found, expected in zip(loaded(*pictures), narrow(*pictures), strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@torch.inference_mode()
+def test_a_blended_generator_begins_at_its_inputs_and_comes_back_from_a_file(stand_in, picture, tmp_path):
+    """The stand-in's mask lies between 0 and 1, its correction is small."""
+    network = stand_in(CFRNet(width=8, residual_blocks=1, blended=True))
+    network.correction.fill_(0.1)
+    rotated, guidance = picture(2, 32).split(1)
+    image, mask = network(rotated, guidance)
+    assert (image - (rotated + (guidance - rotated) * mask)).abs().max() <= 0.1 + 1e-6
+    assert image.abs().max() <= 1
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, tmp_path / "g.safetensors")
+    loaded = load_generator(tmp_path / "g.safetensors")
+    assert torch.equal(loaded(rotated, guidance)[0], image)
+    prepared, _ = PreparedGenerator(loaded)(rotated, guidance)
+    torch.testing.assert_close(prepared, image, rtol=0, atol=2e-3)

@@ -2,28 +2,9 @@
 
 import pytest
 import torch
-from torch import nn
 
 from cfr.model.networks.cfrnet import CFRNet
 from cfr.model.networks.prepared_generator import PreparedGenerator
-from cfr.model.networks.winograd import WinogradConv2d
-
-
-@pytest.mark.parametrize("padding", [0, 1])
-@pytest.mark.parametrize("size", [(8, 8), (9, 14), (3, 5)])
-def test_winograds_convolution_is_the_convolution(padding, size):
-    torch.manual_seed(0)
-    convolution = nn.Conv2d(7, 5, 3, padding=padding).requires_grad_(False)
-    x = torch.randn(2, 7, *size)
-    expected = convolution.double()(x.double())
-    found = WinogradConv2d(convolution.float())(x)
-    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-4)
-
-
-def test_other_convolutions_are_refused():
-    for convolution in (nn.Conv2d(2, 2, 5), nn.Conv2d(2, 2, 3, stride=2), nn.Conv2d(2, 2, 3, bias=False)):
-        with pytest.raises(ValueError, match="Winograd is for 3 x 3"):
-            WinogradConv2d(convolution)
 
 
 @pytest.mark.parametrize("side", [32, 40])
