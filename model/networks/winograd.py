@@ -72,7 +72,7 @@ class TrainableWinogradConv2d(nn.Conv2d):
     """A convolution that is trained with Winograd's algorithm where that is faster: on the CPU, in float32.
 
     Forward, for the gradient of the input and for that of the weights. In evaluation mode, with few channels, on other
-    devices and under autocast it is torch's own.
+    devices, under autocast and in compiled graphs it is torch's own.
     """
 
     def __init__(self, channels: int, out_channels: int, padding: int = 0):
@@ -80,7 +80,8 @@ class TrainableWinogradConv2d(nn.Conv2d):
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         suits = self.training and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
-        if suits and min(weight.shape[:2]) >= _LEAST_CHANNELS and not torch.is_autocast_enabled("cpu"):
+        elsewhere = torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
+        if suits and not elsewhere and min(weight.shape[:2]) >= _LEAST_CHANNELS:
             return _Convolution.apply(x, weight, bias, self.padding[0])
         return super()._conv_forward(x, weight, bias)
 

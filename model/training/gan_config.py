@@ -54,6 +54,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "size": 64,
         "width": 32,
         "residual_blocks": 1,
+        "blended": True,
         "critic_width": 16,
         "batch_size": 4,
         "epochs": 12,
