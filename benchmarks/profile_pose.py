@@ -5,7 +5,8 @@
 The folders hold one person each, as in Celebrities in Frontal-Profile (CFP): frontal_*.jpg and profile_*.jpg with
 <stem>.cfp30.npy, 30 labelled points of the visible half of the face (px, pixel centres at whole numbers). A photo that
 is called a profile is not one from exactly the side: the yaw of the labels is that at which the mean face, turned,
-scaled and shifted without a change of its shape, comes nearest to them (weak perspective, robust least squares).
+scaled and shifted without a change of its shape, comes nearest to them (weak perspective, robust least squares). The
+landmark error is the mean distance over the root of the area of the box around all labels.
 """
 
 import argparse
@@ -45,12 +46,13 @@ def main() -> None:
         for fit in fitter.fit(photos):
             if isinstance(fit, PhotoFailure):
                 continue
-            truth = read_points(Path(fit.photo.name).with_suffix(".cfp30.npy"))[list(POINTS)] + 0.5
+            labelled = read_points(Path(fit.photo.name).with_suffix(".cfp30.npy")) + 0.5
+            truth = labelled[list(POINTS)]
             mirrored = view == "profile" and truth[NOSE_TIP, 0] < truth[OUTER_CORNER, 0]
             points = fit.landmarks68 * ([-1, 1] if mirrored else [1, 1])
             truth = truth * ([-1, 1] if mirrored else [1, 1])
             own = (_mirrored_points(points) if mirrored else points)[list(POINTS.values())]
-            errors.append(np.linalg.norm(own - truth, axis=1).mean() / np.sqrt(np.ptp(truth, axis=0).prod()))
+            errors.append(np.linalg.norm(own - truth, axis=1).mean() / np.sqrt(np.ptp(labelled, axis=0).prod()))
             yaws.append(abs(fit.yaw))
             labels.append(truth)
         told = labelled_yaw(fitter.model, torch.from_numpy(np.stack(labels)).float(), 60.0 * (view == "profile"))

@@ -27,8 +27,6 @@ _SKULL = ((0.0, 0.45, -0.78), (0.76, 0.80, 0.86))
 _NECK = ((0.0, -1.0, -0.72), (0.52, 0.9, 0.52))
 _TORSO = ((0.0, -2.6, -0.85), (1.9, 1.05, 0.75))
 _RINGS, _SECTORS = 18, 28
-# Where the ears are (z, dm).
-_EARS = -0.5
 # Rough natural colours (sRGB 0..1): hair, from black to blond, red, grey.
 _HAIR = (
     (0.05, 0.04, 0.04),
@@ -67,12 +65,10 @@ class SyntheticFaceRenderer:
     Args:
         model: the face model.
         size: pixels per side of the pictures.
-        depth: mean and standard deviation of a factor that every head is stretched by from front to back. With (1, 0)
-            the coefficients tell the shape exactly.
     """
 
-    def __init__(self, model: MorphableModel, size: int, depth: tuple[float, float] = (1.0, 0.0)):
-        self.model, self.size, self.depth = model, size, depth
+    def __init__(self, model: MorphableModel, size: int):
+        self.model, self.size = model, size
         self.sphere, sphere_triangles = _sphere()
         parts = [model.triangles]
         for part in range(5):
@@ -91,7 +87,7 @@ class SyntheticFaceRenderer:
         """A mini-batch of random faces; the same generator state gives the same pictures."""
         model = self.model
         coefficients = self._coefficients(batch, generator)
-        shape = self._stretched(model.shape(coefficients.identity, coefficients.expression), generator)
+        shape = model.shape(coefficients.identity, coefficients.expression)
         normals = model.vertex_normals(shape)
         rotation = rotation_matrix(coefficients.pose)
         true_points = model.surface_points(shape, model.facemesh_triangles, model.facemesh_barycentric)
@@ -135,13 +131,6 @@ class SyntheticFaceRenderer:
         view = functional.normalize(in_camera - in_camera.new_tensor([0, 0, 10.0]), dim=-1)
         facing = -((point_normals @ rotation.transpose(1, 2)) * view).sum(-1)
         return SyntheticFaces(layers[:, :3], layers[:, 3:], landmarks, facing > 0.1, coefficients, square)
-
-    def _stretched(self, shape: Tensor, generator: torch.Generator) -> Tensor:
-        """Heads (B,V,3), deeper or flatter in front of the ears and behind them."""
-        mean, deviation = self.depth
-        factor = mean + deviation * torch.randn(len(shape), 1, generator=generator).clamp(-2.5, 2.5)
-        depth = _EARS + (shape[..., 2] - _EARS) * factor
-        return torch.stack([shape[..., 0], shape[..., 1], depth], -1)
 
     def _coefficients(self, batch: int, generator: torch.Generator) -> Coefficients:
         identities, expressions, albedos = self.model.sizes

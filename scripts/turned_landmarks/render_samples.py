@@ -1,6 +1,6 @@
 """Render training samples for the landmarks of turned faces: pictures and the truth about them.
 
-python scripts/turned_landmarks/render_samples.py samples/ --shards 27
+python scripts/turned_landmarks/render_samples.py samples/ --shards 40
 
 A shard is one seed: 512 pictures, the same bytes on the same machine whenever it is made. Shards that exist are kept,
 so the command can be stopped and started again.
@@ -24,9 +24,6 @@ from cfr.model.synthetic_photos import photographed
 SHARD = 512
 MINI_BATCH = 8
 JPEG_QUALITY = 94
-# Heads vary more in depth than the face model's do, and not as one knows beforehand: how far the nose stands out must
-# not tell the yaw, what the nose hides must.
-DEPTH = (1.08, 0.1)
 
 
 @torch.inference_mode()
@@ -56,13 +53,13 @@ def main(words: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="folder for the shards")
-    parser.add_argument("--shards", type=int, default=27)
+    parser.add_argument("--shards", type=int, default=40)
     parser.add_argument("--size", type=int, default=SHARD, help=f"pictures per shard (default: {SHARD})")
     parser.add_argument("--first", type=int, default=0, help="seed of the first shard")
     arguments = parser.parse_args(words)
     torch.set_num_threads(1)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    renderer = SyntheticFaceRenderer(MorphableModel.load_default(), INPUT_SIZE, DEPTH)
+    renderer = SyntheticFaceRenderer(MorphableModel.load_default(), INPUT_SIZE)
     for seed in range(arguments.first, arguments.first + arguments.shards):
         path = arguments.output / f"samples-{seed:05d}.npz"
         if path.exists():

@@ -73,7 +73,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("samples", type=Path, help="folder written by render_samples.py")
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=OUTPUT)
-    parser.add_argument("--steps", type=int, default=2000, help="length of the schedule (default: 2000)")
+    parser.add_argument("--steps", type=int, default=1800, help="length of the schedule (default: 1800)")
     parser.add_argument("--stop", type=int, help="stop after this step of the schedule")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(words)
