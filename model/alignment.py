@@ -111,6 +111,20 @@ def context_crop(image: np.ndarray, affine: np.ndarray, scale: int = 1) -> np.nd
     return np.asarray(resized)
 
 
+def inside_photo(photo_size: np.ndarray, crop: np.ndarray) -> np.ndarray:
+    """(n,320,320) bool: pixels of the context crops whose centres lie in the photos.
+
+    Args:
+        photo_size: (n,2) width and height.
+        crop: (n,6) affines, photo px -> crop px; they scale and shift only.
+    """
+    place = np.arange(CONTEXT_SIZE) + 0.5 - CONTEXT_MARGIN
+    low = crop[:, [2, 5]]
+    high = photo_size * crop[:, [0, 4]] + low
+    column, row = ((place > low[:, axis, None]) & (place < high[:, axis, None]) for axis in (0, 1))
+    return row[:, :, None] & column[:, None, :]
+
+
 def align_photo(photo: np.ndarray, landmarks5: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """`context_crop` of a photo (H,W,3) uint8 RGB by its landmarks (5,2), and the affine (6,) of `crop_affine`.
 

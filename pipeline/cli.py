@@ -32,6 +32,7 @@ COMMANDS = {
     "plan": ("cfr.pipeline.plan", "machines, hours and bytes of a large job, from measured figures"),
     "evaluate": ("cfr.pipeline.evaluate", "measure fit, occluder mask and guidance on labelled photos"),
     "view": ("cfr.pipeline.view", "draw a contact sheet or a gallery page of pairs or frontal faces"),
+    "photo": ("cfr.pipeline.photo", "one photo through all stages; its face as a textured mesh"),
     "delete": ("cfr.pipeline.delete", "remove the rows of some photos from outputs, for good"),
     "models": ("cfr.pipeline.models", "list the models in use: licence, digest, how to bring your own"),
     "doctor": ("cfr.pipeline.doctor", "look over this machine: versions, threads, CUDA, disk, models"),

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cfr.model.alignment import CONTEXT_MARGIN, CONTEXT_SIZE, apply_affine
+from cfr.model.alignment import CONTEXT_MARGIN, apply_affine, inside_photo
 from cfr.transforms.batches import FrontalBatch, SwapBatch
 from cfr.transforms.stage import JobSettings, MiniBatchStage, Rejection, reject_not_finite
 
@@ -161,17 +161,3 @@ class FrontalizeFaces(MiniBatchStage):
         """See `MiniBatchStage.assemble`."""
         face, pose_index = np.divmod(items, len(self.context.settings.poses))
         return FrontalBatch(batch, face, pose_index, **columns)
-
-
-def inside_photo(photo_size: np.ndarray, crop: np.ndarray) -> np.ndarray:
-    """(n,320,320) bool: pixels of the context crops whose centres lie in the photos.
-
-    Args:
-        photo_size: (n,2) width and height.
-        crop: (n,6) affines, photo px -> crop px; they scale and shift only.
-    """
-    place = np.arange(CONTEXT_SIZE) + 0.5 - CONTEXT_MARGIN
-    low = crop[:, [2, 5]]
-    high = photo_size * crop[:, [0, 4]] + low
-    column, row = ((place > low[:, axis, None]) & (place < high[:, axis, None]) for axis in (0, 1))
-    return row[:, :, None] & column[:, None, :]
