@@ -34,6 +34,9 @@ dl { display: grid; grid-template-columns: auto 1fr; gap: 0 10px; margin: 4px 0 
 dt { color: var(--faint); }
 dd { margin: 0; white-space: pre-wrap; }
 .pictures { display: flex; flex-wrap: wrap; gap: 8px; }
+.runs { display: grid; gap: 8px; align-content: start; }
+.run { font-size: 12px; font-weight: 600; overflow-wrap: anywhere; }
+.current { outline: 2px solid var(--rule); outline-offset: 6px; }
 figure { margin: 0; width: var(--size); }
 figure img, figure .hollow { width: var(--size); height: var(--size); display: block; background: var(--field); }
 figure .hollow { display: grid; place-items: center; color: var(--faint); }
@@ -63,18 +66,31 @@ footer { height: 40px; }
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const PER_PAGE = 50;
+const CHANGE = "change of ";
 const state = { key: data.sort || "", descending: data.descending, filters: [], page: 0, hidden: new Set() };
 const get = id => document.getElementById(id);
 const make = (tag, text, attributes) => Object.assign(document.createElement(tag), attributes,
   text === undefined ? {} : { textContent: text });
-const numeric = name => data.rows.some(row => typeof row.values[name] === "number");
-const show = value => value === null || value === undefined ? "" :
+const compared = data.runs.length > 1;
+const all = Uint32Array.from({ length: data.count }, (_, row) => row);
+const missing = value => value === null || value === undefined;
+const stored = (row, name, run = 0) => (data.values[run][name] || [])[row];
+const isNumber = name => (data.values[0][name] || []).some(value => typeof value === "number");
+const numbers = new Set(data.columns.filter(isNumber));
+// What can be sorted and filtered by: the columns, and of two runs by how much the second differs from the first.
+const keys = [...data.columns, ...compared ? data.columns.filter(name => numbers.has(name)).map(n => CHANGE + n) : []];
+function valueOf(row, key) {
+  if (!key.startsWith(CHANGE)) return stored(row, key);
+  const [a, b] = [0, 1].map(run => stored(row, key.slice(CHANGE.length), run));
+  return missing(a) || missing(b) ? null : b - a;
+}
+const show = value => missing(value) ? "" :
   typeof value === "number" && !Number.isInteger(value) ? value.toPrecision(4).replace(/\\.?0+$/, "") : String(value);
 
 function passes(row, filter) {
   if (filter.value === "") return true;
-  const value = row.values[filter.column];
-  if (value === null || value === undefined) return false;
+  const value = valueOf(row, filter.column);
+  if (missing(value)) return false;
   if (filter.sign === "contains") return String(value).toLowerCase().includes(filter.value.toLowerCase());
   const [left, right] = typeof value === "number" ? [value, Number(filter.value)] : [String(value), filter.value];
   const signs = { "=": left === right, "\\u2260": left !== right, "\\u2265": left >= right, "\\u2264": left <= right };
@@ -82,50 +98,70 @@ function passes(row, filter) {
 }
 
 function chosenRows() {
-  const rows = data.rows.filter(row => state.filters.every(filter => passes(row, filter)));
+  const filters = state.filters.filter(filter => filter.value !== "");
+  const rows = filters.length ? all.filter(row => filters.every(filter => passes(row, filter))) : all;
   if (!state.key) return rows;
   const sign = state.descending ? -1 : 1;
-  const missing = value => value === null || value === undefined;
-  return rows.sort((a, b) => {
-    const [x, y] = [a.values[state.key], b.values[state.key]];
-    if (missing(x) || missing(y)) return missing(x) - missing(y) || a.number - b.number;
-    return (x < y ? -sign : x > y ? sign : 0) || a.number - b.number;
+  const values = new Map();
+  rows.forEach(row => values.set(row, valueOf(row, state.key)));
+  return Array.from(rows).sort((a, b) => {
+    const [x, y] = [values.get(a), values.get(b)];
+    if (missing(x) || missing(y)) return missing(x) - missing(y) || a - b;
+    return (x < y ? -sign : x > y ? sign : 0) || a - b;
   });
 }
 
-function drawRow(row) {
-  const line = make("div", undefined, { className: "row" });
+function drawPanel(row) {
   const panel = make("div", undefined, { className: "panel" });
-  panel.append(make("b", row.values.image_id),
-    make("div", `face ${row.values.face_index}, ${data.index} ${row.values[data.index + "_index"]}`,
-      { className: "faint" }));
+  const index = data.index + "_index";
+  panel.append(make("b", stored(row, "image_id")),
+    make("div", `face ${stored(row, "face_index")}, ${data.index} ${stored(row, index)}`, { className: "faint" }));
   const list = make("dl");
   const done = new Set(["image_id", "pair_id", "frontal_id", "face_index", "view_index", "pose_index"]);
+  const both = (label, text, title) => {
+    const texts = data.runs.map((_, run) => text(run));
+    const value = compared && texts[1] && texts[0] !== texts[1] ? texts.join(" \\u2192 ") : texts[0];
+    if (value) list.append(make("dt", label, { title }), make("dd", value));
+  };
   for (const [label, ...names] of [["pose", "yaw", "pitch", "roll"], ["view", "view_yaw", "view_pitch", "view_roll"]]) {
-    if (!names.every(name => typeof row.values[name] === "number")) continue;
-    list.append(make("dt", label, { title: names.join(", ") }),
-      make("dd", names.map(name => (Math.round(row.values[name]) + 0) + "\\u00b0").join("  ")));
+    if (!names.every(name => typeof stored(row, name) === "number")) continue;
+    const angle = (name, run) => (Math.round(stored(row, name, run)) + 0) + "\\u00b0";
+    both(label, run => missing(stored(row, names[0], run)) ? "" : names.map(name => angle(name, run)).join("  "),
+      names.join(", "));
     names.forEach(name => done.add(name));
   }
-  for (const name of data.columns) {
-    if (done.has(name) || row.values[name] === null) continue;
-    list.append(make("dt", name), make("dd", show(row.values[name])));
-  }
+  for (const name of data.columns) if (!done.has(name)) both(name, run => show(stored(row, name, run)), name);
   panel.append(list);
+  return panel;
+}
+
+function drawPictures(row, run) {
   const pictures = make("div", undefined, { className: "pictures" });
-  for (const picture of data.pictures) {
-    if (state.hidden.has(picture.name)) continue;
+  data.pictures.forEach((picture, bit) => {
+    if (state.hidden.has(picture.name)) return;
     const figure = make("figure");
-    const file = row.files[picture.name];
-    if (file) {
+    if (data.shown[run][row] >> bit & 1) {
+      const name = `${String(row).padStart(6, "0")}-${run ? "other_" : ""}${picture.name}.${picture.suffix}`;
+      const file = `${data.folder}/${name}`;
       const link = make("a", undefined, { href: file, target: "_blank" });
       link.append(make("img", undefined, { src: file, loading: "lazy", alt: picture.heading }));
       figure.append(link);
     } else figure.append(make("div", "not available", { className: "hollow" }));
     figure.append(make("figcaption", picture.heading));
     pictures.append(figure);
-  }
-  line.append(panel, pictures);
+  });
+  return pictures;
+}
+
+function drawRow(row) {
+  const line = make("div", undefined, { className: "row" });
+  const runs = make("div", undefined, { className: "runs" });
+  data.runs.forEach((name, run) => {
+    const there = !run || !missing(stored(row, "image_id", run));
+    if (compared) runs.append(make("div", there ? name : `${name}: no such row`, { className: "run" }));
+    if (there) runs.append(drawPictures(row, run));
+  });
+  line.append(drawPanel(row), runs);
   return line;
 }
 
@@ -134,7 +170,7 @@ function draw() {
   const pages = Math.max(1, Math.ceil(rows.length / PER_PAGE));
   state.page = Math.min(state.page, pages - 1);
   const first = state.page * PER_PAGE;
-  get("rows").replaceChildren(...rows.slice(first, first + PER_PAGE).map(drawRow));
+  get("rows").replaceChildren(...Array.from(rows.slice(first, first + PER_PAGE), drawRow));
   get("where").textContent = rows.length
     ? `${first + 1}\\u2013${Math.min(rows.length, first + PER_PAGE)} of ${rows.length}` : "no row passes the filters";
   get("back").disabled = state.page === 0;
@@ -152,7 +188,7 @@ function select(options, value, onchange) {
 }
 
 function addFilter() {
-  const filter = { column: numeric("quality") ? "quality" : data.columns[0], sign: "\\u2265", value: "" };
+  const filter = { column: numbers.has("quality") ? "quality" : data.columns[0], sign: "\\u2265", value: "" };
   state.filters.push(filter);
   const box = make("div");
   const input = make("input", undefined, { className: "value", placeholder: "value" });
@@ -163,7 +199,7 @@ function addFilter() {
     box.remove();
     draw();
   });
-  box.append(select(data.columns, filter.column, value => { filter.column = value; }),
+  box.append(select(keys, filter.column, value => { filter.column = value; }),
     select(["\\u2265", "\\u2264", "=", "\\u2260", "contains"], filter.sign, value => { filter.sign = value; }),
     input, remove);
   get("filters").append(box);
@@ -190,7 +226,7 @@ function drawFailures() {
 }
 
 get("key").append(make("option", "the given order", { value: "" }));
-data.columns.forEach(name => get("key").append(make("option", name, { value: name })));
+keys.forEach(name => get("key").append(make("option", name, { value: name })));
 get("key").value = state.key;
 get("key").addEventListener("change", () => { state.key = get("key").value; state.page = 0; draw(); });
 get("order").addEventListener("click", () => { state.descending = !state.descending; draw(); });

@@ -49,7 +49,7 @@ def test_in_the_photos_pose_the_file_shows_the_photo(fit, mesh, tmp_path, suffix
     pose, translation = (part[0].tolist() for part in (fit.coefficients.pose, fit.coefficients.translation))
     shown, gbuffer = rendered(files[0], pose, translation)
     assert (gbuffer.covered[0] == fit.face_mask).float().mean() > 0.999
-    # Resampled twice, at about the photo's own resolution: 4.1 of 255 when this was written; a shift of one pixel gives 8.0.
+    # Resampled twice, at about the photo's own resolution: 4.1 of 255 when written; a shift of one pixel gives 8.0.
     difference = (shown[0] - fit.crop).abs().mean(0)[fit.oval]
     assert difference.mean() < 5.5 / 255
 

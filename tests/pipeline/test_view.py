@@ -198,14 +198,15 @@ def page_data(page) -> dict:
 def test_the_gallery_holds_rows_pictures_and_failures(output, tmp_path, place, page):
     assert main(["view", str(output), "--html", str(tmp_path / place), "--rows", "99", "--sort", "-fit_error"]) == 0
     data = page_data(tmp_path / page)
-    assert len(data["rows"]) == 9
-    assert data["rows"][-1]["values"]["fit_error"] is None  # NaN is no JSON
+    assert (data["count"], data["runs"]) == (9, [str(output)])
+    assert data["values"][0]["fit_error"][-1] is None  # NaN is no JSON
     assert (data["sort"], data["descending"]) == ("fit_error", True)
     assert data["failures"]["reasons"] == [["no_face", 2], ["decode_error", 1]]
     assert data["failures"]["rows"][0][0] == "bad</script>0.jpg"
-    for row in data["rows"]:
-        assert len(row["files"]) == 8
-        for file in row["files"].values():
+    assert data["shown"] == [[0b11111111] * 9]
+    for row in range(9):
+        for picture in data["pictures"]:
+            file = f"{data['folder']}/{row:06d}-{picture['name']}.{picture['suffix']}"
             assert load((tmp_path / page).parent / unquote(file)).size == (224, 224)
     assert not re.search(r"https?://", (tmp_path / page).read_text("utf-8")), "the page must open without a network"
 
@@ -225,7 +226,40 @@ def test_a_gallery_of_failures_alone_is_written(output, tmp_path):
         path.unlink()
     assert main(["view", str(output), "--html", str(tmp_path / "gallery")]) == 0
     data = page_data(tmp_path / "gallery" / "index.html")
-    assert (data["rows"], data["failures"]["total"]) == ([], 3)
+    assert (data["count"], data["failures"]["total"]) == (0, 3)
+
+
+@pytest.fixture
+def second_output(tmp_path, photo):
+    """Another run: the views of photos 2 to 9, in another order and shard, whose quality is another one."""
+    rows = [pair_row(n, photo) | {"quality": 0.1 * n} for n in (9, 5, 8, 2, 3, 4, 6, 7)]
+    write_shard(tmp_path / "second" / "pairs" / "c.parquet", rows)
+    return tmp_path / "second"
+
+
+def test_two_runs_are_shown_side_by_side(output, second_output, tmp_path, capsys):
+    place = tmp_path / "gallery"
+    sheet = tmp_path / "sheet.png"
+    command = ["view", str(output), "--compare", str(second_output), "--rows", "3", "--where", "yaw < 0"]
+    assert main([*command, "--html", str(place), "--output", str(sheet)]) == 0
+    assert f"1 of them in {second_output}, which has 8" in capsys.readouterr().out
+    data = page_data(place / "index.html")
+    assert data["runs"] == [str(output), str(second_output)]
+    assert data["values"][0]["image_id"] == [f"folder/{n}.jpg" for n in range(3)]
+    assert data["values"][1]["image_id"] == [None, None, "folder/2.jpg"]
+    assert data["values"][1]["quality"][2] == pytest.approx(0.2)
+    assert data["shown"] == [[255] * 3, [0, 0, 255]]
+    assert (place / "pictures" / "000002-other_rotated.jpg").exists()
+    assert not (place / "pictures" / "000001-other_rotated.jpg").exists()
+    assert (load(sheet).height - layout.HEADER) // layout.ROW_STEP == 4
+
+
+def test_runs_of_different_commands_are_not_compared(output, tmp_path, capsys):
+    pq.write_table(pa.table({"image_id": ["a"], "face_index": [0], "pose_index": [0]}), tmp_path / "frontal.parquet")
+    assert main(["view", str(output), "--compare", str(tmp_path / "frontal.parquet"), "--html", str(tmp_path)]) == 2
+    assert "compare outputs of the same command" in capsys.readouterr().err
+    assert main(["view", str(output), "--compare", str(tmp_path / "absent"), "--html", str(tmp_path)]) == 2
+    assert "--compare: no shards at" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
