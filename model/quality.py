@@ -45,7 +45,7 @@ def quality(*, fit_error: Tensor, landmark_score: Tensor, occluded: Tensor, visi
         landmark_score: (B,) 0..1, the landmark networks' own confidence and agreement.
         occluded: (B,) share of the face that something covers; half of the trust goes with all of it.
         visible: (B,) share of the face that survived the double rotation; likewise.
-        sharp: (B,) `sharpness`.
+        sharp: (B,) `sharpness`; a quarter of the trust goes with all of it: a blurred face is fitted nearly as well.
     """
     fit = torch.exp(-(fit_error / FIT_ERROR_SCALE).pow(2))
-    return fit * landmark_score * (1 - 0.5 * occluded) * (0.5 + 0.5 * visible) * (0.5 + 0.5 * sharp)
+    return fit * landmark_score * (1 - 0.5 * occluded) * (0.5 + 0.5 * visible) * (0.75 + 0.25 * sharp)

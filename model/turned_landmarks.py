@@ -20,7 +20,7 @@ FEATURE_CHANNELS = 64
 # Up to this yaw (degrees) FaceMesh's landmarks are kept, from this one on they are replaced.
 KEPT_YAW, REPLACED_YAW = 30.0, 45.0
 # Expected error, and difference between the heads, that take 63 % of the trust (shares of the face's size).
-EXPECTED_ERROR_SCALE, DISAGREEMENT_SCALE = 0.06, 0.1
+EXPECTED_ERROR_SCALE, DISAGREEMENT_SCALE = 0.035, 0.1
 # FaceMesh indices before the ears: the line between them tells the yaw.
 _LEFT_OF_FACE, _RIGHT_OF_FACE = 234, 454
 
