@@ -118,9 +118,9 @@ def run_job(shard: Path, output: Path, workers: int) -> dict:
     return {"seconds": seconds, "memory": memory, "manifests": manifests}
 
 
-def run_stages(shard: Path, output: Path) -> float:
+def run_stages(shard: Path, output: Path, device: str = "cpu") -> float:
     """Seconds of the stages called one after the other: decoding to encoding, no Beam, nothing committed."""
-    context = _context(output)
+    context = _context(output, device)
     stages = [stage(context) for stage in (AlignFaces, FitFaces, TransferOcclusion, DoubleRotate)]
     for stage in stages:
         stage.setup()
@@ -155,8 +155,8 @@ def run_beam(shard: Path, output: Path) -> float:
     return outcome.seconds - loading
 
 
-def _context(output: Path) -> StageContext:
-    return StageContext(Layout(str(output)), "benchmark", PairSettings(), DefaultModels("cpu"))
+def _context(output: Path, device: str = "cpu") -> StageContext:
+    return StageContext(Layout(str(output)), "benchmark", PairSettings(), DefaultModels(device))
 
 
 def _units(shard: Path):

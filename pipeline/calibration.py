@@ -81,15 +81,29 @@ def read(path: str | None) -> Calibration:
         raise UserError(f"--calibration {path}: {error}; write it with benchmarks/scale.py --calibration") from error
 
 
-def add(path: Path, name: str, worker_type: dict, planning: dict) -> None:
-    """Write a machine's figures into a calibration file, beside those that it has."""
-    types = read(str(path)).worker_types if path.exists() else {}
-    types = {**types, name: WorkerType(**worker_type)}
+def add(path: Path, name: str, worker_type: dict | None, planning: dict | None) -> None:
+    """Write a machine's figures into a calibration file, beside those that it has.
+
+    Args:
+        path: the file; it need not exist.
+        name: of the machine.
+        worker_type: its WorkerType; None: as the file has it.
+        planning: the launcher's Planning; None: as the file has it.
+
+    Raises:
+        UserError: None is given for what the file does not have, or it is no calibration.
+    """
+    known = read(str(path)) if path.exists() else None
+    if known is None and (worker_type is None or planning is None):
+        raise UserError(f"--calibration {path}: a new file needs the parts `photos` and `planning`; measure both")
+    types = {each: dataclasses.asdict(value) for each, value in known.worker_types.items()} if known else {}
+    if worker_type is not None:
+        types[name] = dataclasses.asdict(WorkerType(**worker_type))
     value = {
         "version": _VERSION,
         "software": f"cfr {importlib.metadata.version('cfr')}",
-        "worker_types": {name: dataclasses.asdict(each) for name, each in sorted(types.items())},
-        "planning": dataclasses.asdict(Planning(**planning)),
+        "worker_types": dict(sorted(types.items())),
+        "planning": dataclasses.asdict(Planning(**planning) if planning is not None else known.planning),
     }
     path.write_text(json.dumps(_rounded(value), indent=1) + "\n")
 

@@ -70,8 +70,9 @@ class AlignFaces(Stage):
                 if isinstance(faces, Rejection):
                     failures.append(self.failure(image_id, -1, faces))
                 else:
-                    found.append({"row": np.full(len(faces["face_index"]), row), **faces})
-                    if len(faces["face_index"]) == MAX_FACES:
+                    used = {name: values[:MAX_FACES] for name, values in faces.items()}
+                    found.append({"row": np.full(len(used["face_index"]), row), **used})
+                    if len(faces["face_index"]) > MAX_FACES:
                         failures.append(self.failure(image_id, MAX_FACES, _TOO_MANY))
             self.report(record, row + 1, record.unit.rows)
         check_unchanged(record.unit)  # or ids of one version would get the photos of another
@@ -90,7 +91,7 @@ class AlignFaces(Stage):
         return FaceBatch(dataclasses.replace(record, failures=(*record.failures, *failures)), **columns)
 
     def _faces(self, data: bytes | None) -> dict[str, np.ndarray] | Rejection:
-        """The chosen faces of one photo, as columns of a FaceBatch."""
+        """The chosen faces of one photo, as columns of a FaceBatch; one more than MAX_FACES if there are more."""
         if not data:
             return _EMPTY
         image = self.decoder.decode(data)
@@ -99,7 +100,7 @@ class AlignFaces(Stage):
             return _NO_FACE
         if not all(np.isfinite(values).all() for values in vars(detections).values()):
             return NOT_FINITE
-        chosen = choose_faces(detections.boxes, self.context.settings.faces)[:MAX_FACES]
+        chosen = choose_faces(detections.boxes, self.context.settings.faces)[: MAX_FACES + 1]
         landmarks5 = np.asarray(detections.landmarks5, dtype=np.float32)[chosen]
         aligned = [self.align(image, points) for points in landmarks5]
         crops = np.stack([affine for _, affine in aligned])

@@ -76,15 +76,16 @@ def test_kill_9_of_the_launcher(photos, undisturbed, tmp_path, workers):
 
 def test_kill_9_of_a_worker_is_noticed(photos, undisturbed, tmp_path):
     output = tmp_path / "out"
+    launched = time.monotonic()
     job = Job(photos, output, "--workers", "2", seconds=0.3)
-    job.until_under_way()
+    job.until(lambda: job.has_started() and len(job.workers()) == 2)
     victim, other = job.workers()
-    while not job.unit_of(victim):
-        time.sleep(0.02)
-    victim.kill()
+    job.until(lambda: job.unit_of(victim) != "")
     killed = time.monotonic()
+    victim.kill()
     assert job.wait() == 1
-    assert time.monotonic() - killed < 30
+    # On a machine so busy that starting takes longer, noticing may, too.
+    assert time.monotonic() - killed < max(30, killed - launched)
     assert f"worker process {victim.pid} died while it did unit" in job.err
     assert "run the same command to resume" in job.err
     assert "Traceback" not in job.err
@@ -93,21 +94,17 @@ def test_kill_9_of_a_worker_is_noticed(photos, undisturbed, tmp_path):
     assert finish(photos, output) == undisturbed
 
 
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("round_", [0, 1, *(pytest.param(number, marks=pytest.mark.slow) for number in range(2, 20))])
 def test_killed_at_any_moment(photos, undisturbed, tmp_path, round_):
-    """Catches whatever is not written in one step: launcher (even rounds) or worker (odd) may die anywhere."""
+    """Catches whatever is not written in one step: launcher (even rounds) or worker (odd) may die anywhere.
+
+    The moments lie shortly after something that the job has got to, so that they fall into its work on any machine.
+    """
     chance = random.Random(round_)
     output = tmp_path / "out"
     for _ in range(3):
-        job = Job(photos, output, "--workers", "2" if round_ % 2 else "1", seconds=0.1)
-        job.until_under_way(0 if chance.random() < 0.3 else 1)
-        time.sleep(chance.uniform(0, 1.5))
-        victims = job.workers() if round_ % 2 else []
-        if victims:
-            chance.choice(victims).kill()
-        elif job.process.poll() is None:
-            job.process.kill()
-        job.wait()
+        _kill_at_a_random_moment(Job(photos, output, "--workers", "2" if round_ % 2 else "1", seconds=0.1), chance)
     assert finish(photos, output) == undisturbed
     assert not list((output / "_tmp").iterdir())
     assert not list((output / "_progress").glob("started-*"))
@@ -126,7 +123,7 @@ def test_an_interrupted_job_exits_with_130_and_resumes(photos, undisturbed, tmp_
         os.killpg(job.process.pid, number)  # as Ctrl-C in a terminal does: all processes of the job get it
     else:
         os.kill(job.process.pid, number)
-    assert job.wait(60) == 130
+    assert job.wait() == 130
     assert "interrupted" in job.err
     assert "Traceback" not in job.err
     assert not list((output / "_progress").glob("started-*"))
@@ -172,6 +169,18 @@ def test_isolated_rows_have_the_same_bytes_and_the_one_that_kills_is_found(tmp_p
     assert isolated == [usual[0], usual[2]]
     failures = pq.read_table(next((tmp_path / "isolated" / "failures").iterdir())).to_pylist()
     assert [(row["image_id"], row["reason"]) for row in failures] == [("a/0001.png", "worker_crashed")]
+
+
+def _kill_at_a_random_moment(job: Job, chance: random.Random) -> None:
+    """The launcher, or of two workers one."""
+    in_processes = "2" in job.process.args
+    goal = job.units_done() + chance.choice([0, 1, 1, 2, 3])
+    job.until(lambda: job.has_started() and job.units_done() >= goal and (not in_processes or bool(job.workers())))
+    time.sleep(chance.uniform(0, 0.5))
+    victims = job.workers() if in_processes else [job.process]
+    if victims and job.process.poll() is None:
+        chance.choice(victims).kill()
+    job.wait()
 
 
 def _strike_out(output: Path, unit_id: str) -> None:

@@ -15,6 +15,7 @@ from stand_in_models import write_photos
 
 from cfr.pipeline import cli, launch
 from cfr.pipeline.errors import UserError
+from cfr.transforms import align_faces
 
 KINDS = [stand_in.GOOD, stand_in.TWO_FACES, *stand_in.REASON]
 
@@ -136,6 +137,21 @@ def test_a_face_that_fails_leaves_the_rows_other_face(tmp_path):
     assert (totals["rows"], totals["rows_with_output"], totals["rows_failed"]) == (3, 2, 1)
     assert totals["faces_failed"] == 2  # both views of the one face
     assert totals["outputs"] == 6
+
+
+def test_a_photo_of_too_many_faces_gives_the_best_ones_and_says_so(tmp_path, monkeypatch):
+    """Catches: a pattern with thousands of "faces" that fills the memory, or faces that are left out silently."""
+    ids = write_photos(tmp_path / "in" / "a.parquet", [stand_in.TWO_FACES, stand_in.GOOD])
+    monkeypatch.setattr(align_faces, "MAX_FACES", 2)
+    assert job(tmp_path / "in", tmp_path / "two", "--faces", "all") == 0
+    assert read(tmp_path / "two")["image_id"].to_pylist() == [ids[0], ids[0], ids[1]]
+    assert not stats(tmp_path / "two")["failures"]
+    monkeypatch.setattr(align_faces, "MAX_FACES", 1)
+    assert job(tmp_path / "in", tmp_path / "one", "--faces", "all") == 0
+    assert read(tmp_path / "one")["image_id"].to_pylist() == ids
+    (failure,) = read(tmp_path / "one", "failures").to_pylist()
+    assert (failure["image_id"], failure["reason"]) == (ids[0], "too_many_faces")
+    assert stats(tmp_path / "one")["faces_failed"] == 1
 
 
 def test_ids_must_be_there_and_unique(tmp_path):

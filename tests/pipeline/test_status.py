@@ -1,13 +1,19 @@
-"""`cfr status` while a job runs, after it was killed and when it is done."""
+"""`cfr status` while a job runs, after it was killed and when it is done; the metrics that runners get."""
 
 import re
 
+import apache_beam as beam
 import pytest
 import stand_in_models as stand_in
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from job_process import Job, finish
 from stand_in_models import write_photos
 
-from cfr.pipeline import cli, status
+from cfr.pipeline import cli, status, work_units
+from cfr.pipeline.graph import GraphOptions
+from cfr.pipeline.manifests import Layout
+from cfr.pipeline.pairs import build_graph
+from cfr.transforms.stage import PairSettings, StageContext
 
 
 @pytest.fixture
@@ -50,3 +56,29 @@ def test_a_job_that_is_done(photos, tmp_path, capsys):
 def test_a_folder_without_a_job_is_an_error_of_one_line(tmp_path, capsys):
     assert cli.main(["status", str(tmp_path)]) == 2
     assert "no job has written there" in capsys.readouterr().err
+
+
+def test_a_runner_gets_the_counters_and_distributions_of_every_stage(photos, tmp_path):
+    """Catches: a stage that Dataflow's and Flink's own pages know nothing of."""
+    (file,) = (work_units.read_footer(*found) for found in work_units.find_inputs([str(photos)]))
+    packed = work_units.pack_units([file], 8, work_units.plan_units([file], 8))
+    context = StageContext(Layout(str(tmp_path / "out")), "h", PairSettings(), stand_in.StandInModels())
+    pipeline = beam.Pipeline(runner=FnApiRunner())
+    build_graph(pipeline, packed, context, GraphOptions())
+    result = pipeline.run()
+    result.wait_until_finish()
+    found = result.metrics().query()
+    counters = {(each.key.metric.namespace, each.key.metric.name): each.committed for each in found["counters"]}
+    assert counters["align_faces", "failed_no_face"] == 2
+    assert counters["align_faces", "failed_decode_error"] == 1
+    assert (counters["write_shard", "rows"], counters["write_shard", "outputs"]) == (16, 13)
+    for stage, items in {"align_faces": 16, "fit_faces": 13, "transfer_occlusion": 13, "double_rotate": 13}.items():
+        sizes, times = (
+            each.committed
+            for name in ("items", "milliseconds")
+            for each in found["distributions"]
+            if (each.key.metric.namespace, each.key.metric.name) == (stage, name)
+        )
+        assert (sizes.count, sizes.sum, sizes.max) == (2, items, 8)
+        assert times.count == 2
+        assert 0 <= times.min <= times.max

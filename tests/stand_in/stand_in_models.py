@@ -112,6 +112,8 @@ class _Fitter:
 
     def fit(self, context: torch.Tensor, landmarks5: torch.Tensor) -> FaceFit:
         time.sleep(float(os.environ.get("STAND_IN_SECONDS", "0")))
+        while os.path.exists(os.environ.get("STAND_IN_GATE", "")):  # a test removes it when the job may go on
+            time.sleep(0.02)
         kinds = context[:, 160, 160, 0].tolist()
         if FIT_KILLS in kinds:
             os.kill(os.getpid(), signal.SIGKILL)
