@@ -156,6 +156,7 @@ def run(
         try:
             _prepare(layout, identity, plan, options)
             progress.note_plan(layout, len(plan.units), sum(unit.rows for unit in plan.units))
+            progress.clear_marks_of_done(layout, plan.done)
         except OSError as error:
             raise UserError(
                 f"--output {layout.output}: cannot write there ({error}); check space and permissions"

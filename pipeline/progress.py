@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from cfr.pipeline import storage
@@ -260,6 +260,13 @@ def clear_marks(layout: Layout, unit_id: str) -> None:
     """The unit is done, or was stopped for no fault of its own."""
     names = storage.list_folder(layout.progress, f"started-{unit_id}.*")
     storage.delete([storage.join(layout.progress, name) for name in names])
+
+
+def clear_marks_of_done(layout: Layout, done: Container[str]) -> None:
+    """Remove what a process leaves that was killed between a unit's manifest and its marks: no strike against it."""
+    names = storage.list_folder(layout.progress, "started-*")
+    left = [name for name in names if name.removeprefix("started-").rpartition(".")[0] in done]
+    storage.delete([storage.join(layout.progress, name) for name in left])
 
 
 def clear_all_marks(layout: Layout) -> None:

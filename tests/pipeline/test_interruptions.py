@@ -110,6 +110,21 @@ def test_killed_at_any_moment(photos, undisturbed, tmp_path, round_):
     assert not list((output / "_progress").glob("started-*"))
 
 
+def test_a_mark_that_a_killed_process_left_on_a_done_unit_is_no_strike(photos, undisturbed, tmp_path):
+    """Catches: killed between manifest and mark; three of those, and the unit would be redone in a child process."""
+    output = tmp_path / "out"
+    finish(photos, output)
+    (done, other) = sorted(path.stem for path in (output / "pairs").iterdir())[:2]
+    (output / "pairs" / f"{other}.parquet").unlink()
+    for unit_id in (done, other):
+        progress.mark_started(Layout(str(output)), unit_id)
+    progress.clear_marks_of_done(Layout(str(output)), {done})
+    assert [path.name.partition(".")[0] for path in output.glob("_progress/started-*")] == [f"started-{other}"]
+    progress.mark_started(Layout(str(output)), done)
+    assert finish(photos, output) == undisturbed
+    assert not list(output.glob("_progress/started-*"))
+
+
 @pytest.mark.parametrize(
     ("number", "workers"),
     [(signal.SIGINT, "1"), (signal.SIGTERM, "2"), pytest.param(signal.SIGINT, "2", marks=pytest.mark.slow)],

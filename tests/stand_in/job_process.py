@@ -16,7 +16,7 @@ import stand_in_models as stand_in
 STAND_IN = Path(stand_in.__file__)
 
 PATIENCE_SECONDS = 240.0
-"""Without a sign of progress in its output a job counts as stuck; a busy machine may take minutes to start one."""
+"""Without a sign of progress, in its output or in CPU time, a job counts as stuck."""
 
 
 class Job:
@@ -103,18 +103,29 @@ class Job:
         return []
 
     def _check_progress(self) -> None:
-        signs = set()
+        signs = {int(_cpu_seconds(self.process.pid))}  # a worker that starts writes nothing yet
         for path in self.output.rglob("*"):
             with contextlib.suppress(OSError):  # gone in the meantime
                 if path.name != "_launch.json":  # a life sign, whatever the workers do
                     signs.add((path, path.stat().st_mtime_ns))
         if signs != self._signs:
             self._signs, self._since = signs, time.monotonic()
-        assert time.monotonic() - self._since < PATIENCE_SECONDS, f"no progress: {sorted(map(str, signs))}"
+        assert time.monotonic() - self._since < PATIENCE_SECONDS, f"no progress: {signs}"
 
     def _kill_all(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Of a process and its children."""
+    seconds = 0.0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(pid)
+        for process in [parent, *parent.children(recursive=True)]:
+            times = process.cpu_times()
+            seconds += times.user + times.system
+    return seconds
 
 
 def have_ended(processes: list[psutil.Process]) -> bool:
