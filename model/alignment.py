@@ -27,8 +27,8 @@ _STANDARD_POINTS = np.array(
     ]
 )
 # Each row of the projection is a free affine function of the 3D point: least squares with a constant matrix.
-_SOLVER = np.linalg.pinv(np.column_stack([_STANDARD_POINTS, np.ones(5)]))
-_SMALLEST_SCALE = 1e-3
+STANDARD_SOLVER = np.linalg.pinv(np.column_stack([_STANDARD_POINTS, np.ones(5)]))
+SMALLEST_SCALE = 1e-3
 
 
 def crop_affine(landmarks5: np.ndarray) -> np.ndarray:
@@ -54,9 +54,9 @@ def fit_standard_face(landmarks5: np.ndarray) -> tuple[np.ndarray, float]:
     points = np.asarray(landmarks5, dtype=np.float64)
     if points.shape != (5, 2) or not np.isfinite(points).all():
         raise ValueError(f"five finite (x, y) landmarks are needed, got shape {points.shape}: {points.tolist()}")
-    solution = _SOLVER @ points
+    solution = STANDARD_SOLVER @ points
     scale = float(np.linalg.norm(solution[:3], axis=0).mean())
-    if scale < _SMALLEST_SCALE:
+    if scale < SMALLEST_SCALE:
         raise ValueError("the five landmarks coincide: no scale can be told from them")
     return solution[3], scale
 

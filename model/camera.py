@@ -17,6 +17,8 @@ CAMERA_DISTANCE = 10.0
 
 # Below this cosine of the yaw, pitch and roll turn about the same axis and float32 cannot tell them apart.
 _GIMBAL_LOCK = 1e-6
+# Half a turn has no axis: cosine of half the angle that stands in for smaller ones.
+_LEAST_COSINE = 0.05
 
 
 def rotation_matrix(pose: Tensor) -> Tensor:
@@ -57,6 +59,19 @@ def pose_from_rotation(rotation: Tensor) -> Tensor:
     pitch = torch.where(locked, locked_pitch, torch.atan2(r[..., 2, 1], r[..., 2, 2]))
     roll = torch.where(locked, torch.zeros_like(yaw), torch.atan2(r[..., 1, 0], r[..., 0, 0]))
     return torch.rad2deg(torch.stack([yaw, pitch, roll], dim=-1))
+
+
+def rotation_vectors(rotation: Tensor, reference: Tensor) -> Tensor:
+    """(B,3) turns about the camera's x, y and z, about radians, that lead from a reference (B,3,3) to a rotation.
+
+    2 sin(angle / 2) times the axis: as the angle where that is small, growing up to half a turn.
+    """
+    turn = rotation @ reference.transpose(1, 2)
+    axis = torch.stack(
+        [turn[:, 2, 1] - turn[:, 1, 2], turn[:, 0, 2] - turn[:, 2, 0], turn[:, 1, 0] - turn[:, 0, 1]], dim=1
+    )
+    cosine = (1 + turn.diagonal(dim1=1, dim2=2).sum(1)).clamp_min(4 * _LEAST_COSINE**2).sqrt() / 2
+    return axis / (2 * cosine[:, None])
 
 
 def to_camera_space(vertices: Tensor, rotation: Tensor, translation: Tensor) -> Tensor:

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cfr.model.camera import CROP_SIZE
+from cfr.model.camera import CROP_SIZE, project, rotation_matrix, to_camera_space
 from cfr.model.coefficients import Coefficients
 from cfr.model.face_model import MorphableModel
+from cfr.model.face_model_files import load_face_model
 from cfr.model.lighting import shade
 from cfr.model.paper.face_model import SIZES, BaselFaceModel
 from cfr.model.paper.reconstruction import from_regressed, reconstruct
@@ -18,6 +19,8 @@ from cfr.model.rasterize import interpolate, rasterize
 from cfr.model.rendering import posed
 
 DEFAULT_FACE_MODEL = "default"
+# Signs of the bands of light in a mirrored picture: -1 for those that are odd in x (see `spherical_harmonics`).
+_LIGHT_MIRROR = (1.0, 1.0, 1.0, -1.0, -1.0, 1.0, 1.0, -1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,10 @@ class FaceEstimator(ABC):
     def faces(self, regressed: Tensor) -> EstimatedFaces:
         """Faces of regressed rows (B,C); see `from_regressed`."""
 
+    def landmarks(self, regressed: Tensor) -> Tensor:
+        """(B,68,2) crop px, the points of `faces`, by themselves where that is less work."""
+        return self.faces(regressed).landmarks
+
     def render(self, faces: EstimatedFaces) -> tuple[Tensor, Tensor]:
         """Pictures (B,3,224,224) RGB, about 0..1 and not clamped, 0 outside the mesh; and where that is, (B,224,224)
         bool.
@@ -68,12 +75,46 @@ class FaceEstimator(ABC):
 
 
 class MorphableFaceEstimator(FaceEstimator):
-    """The package's face model, or another file of its layout."""
+    """A face model in the layout of the package's own."""
 
     def __init__(self, model: MorphableModel):
         self.model = model
         self.sizes, self.triangles = model.sizes, model.triangles
         self.skin = model.region == model.region_names.index("skin")
+        basis = model.log_albedo_basis
+        self._albedo_mirror = torch.sign((basis * basis[:, model.mirror]).sum((1, 2)))
+        corners = model.triangles[model.ibug68_triangles]
+
+        def at_points(values: Tensor) -> Tensor:
+            return (values[..., corners, :] * model.ibug68_barycentric[..., None]).sum(-2)
+
+        self._points = at_points(model.mean_shape)
+        self._identity_basis, self._expression_basis = (
+            at_points(model.identity_basis),
+            at_points(model.expression_basis),
+        )
+
+    def landmarks(self, regressed: Tensor) -> Tensor:
+        """See `FaceEstimator.landmarks`."""
+        return self.landmarks_of(from_regressed(regressed, self.sizes))
+
+    def landmarks_of(self, found: Coefficients) -> Tensor:
+        """(B,68,2) crop px."""
+        points = self._points + torch.tensordot(found.identity, self._identity_basis, dims=1)
+        points = points + torch.tensordot(found.expression, self._expression_basis, dims=1)
+        return project(to_camera_space(points, rotation_matrix(found.pose), found.translation))[0]
+
+    def mirrored(self, faces: Coefficients) -> Coefficients:
+        """The faces of the mirrored pictures."""
+        model = self.model
+        return Coefficients(
+            identity=faces.identity * model.identity_mirror,
+            expression=faces.expression[:, model.expression_mirror],
+            albedo=faces.albedo * self._albedo_mirror,
+            light=faces.light * faces.light.new_tensor(_LIGHT_MIRROR)[:, None],
+            pose=faces.pose * faces.pose.new_tensor([-1.0, 1.0, -1.0]),
+            translation=faces.translation * faces.translation.new_tensor([-1.0, 1.0, 1.0]),
+        )
 
     def faces(self, regressed: Tensor) -> EstimatedFaces:
         """See `FaceEstimator.faces`."""
@@ -103,16 +144,22 @@ class BaselFaceEstimator(FaceEstimator):
         return EstimatedFaces(coefficients, landmarks, albedo, mesh.colour, mesh.pixels, mesh.depth)
 
 
-def load_face_estimator(path: str | PathLike, device: str | torch.device = "cpu") -> FaceEstimator:
-    """For a face model: `default`, `BFM_model_80.mat`, or a file of the default's layout (.npz).
+def load_face_estimator(
+    path: str | PathLike, device: str | torch.device = "cpu", own_conventions: bool = False
+) -> FaceEstimator:
+    """For a face model: `default`, `BFM_model_80.mat`, folder of ICT-FaceKit, a file of the default's layout (.npz).
+
+    Args:
+        path: of the face model.
+        device: of its tensors.
+        own_conventions: BFM, too, with the coefficients of this software, as `cfr pairs --face-model` uses it.
 
     Raises:
         FileNotFoundError, ValueError: no such file, or no face model. ImportError: a .mat file without SciPy.
     """
-    if str(path) == DEFAULT_FACE_MODEL:
-        return MorphableFaceEstimator(MorphableModel.load_default(str(device)))
-    if not Path(path).is_file():
+    default = str(path) == DEFAULT_FACE_MODEL
+    if not default and not Path(path).exists():
         raise FileNotFoundError(f"no such file: {path}")
-    if Path(path).suffix == ".mat":
+    if Path(path).suffix == ".mat" and not own_conventions:
         return BaselFaceEstimator(BaselFaceModel.load(path, device))
-    return MorphableFaceEstimator(MorphableModel.load(path, device))
+    return MorphableFaceEstimator(load_face_model("" if default else str(path), str(device)))

@@ -26,7 +26,7 @@ _BEHIND_THE_NOSE = 1.25
 # MediaPipe's margin: the second square is the landmarks' box, enlarged.
 _MARGIN = 1.5
 # How many blocks of the trunk make the features: deeper ones already know what FaceMesh will answer.
-_FEATURE_BLOCKS = 8
+FEATURE_BLOCKS = 8
 # FaceMesh indices: corners of the image-left and the image-right eye of a frontal face, and of the mouth.
 _LEFT_EYE, _RIGHT_EYE = (33, 133), (362, 263)
 _MOUTH_CORNERS = (61, 291)
@@ -109,8 +109,8 @@ class FaceMesh(nn.Module):
     def landmarks_and_features(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `forward`, and the trunk's features (B,64,24,24), from which other heads can start."""
         x = functional.pad(image.contiguous(memory_format=torch.channels_last), (0, 1, 0, 1))
-        features = self.trunk[:_FEATURE_BLOCKS](self.stem_activation(self.stem(x)))
-        x = self.trunk[_FEATURE_BLOCKS:](features)
+        features = self.trunk[:FEATURE_BLOCKS](self.stem_activation(self.stem(x)))
+        x = self.trunk[FEATURE_BLOCKS:](features)
         return self.landmark_head(x).view(-1, POINTS, 3), self.score_head(x).view(-1), features
 
 
@@ -139,6 +139,14 @@ class UprightSquare:
         return replace(square, centre=square.centre - _BEHIND_THE_NOSE * ahead * square.right)
 
     @classmethod
+    def of_crop(cls, points: Tensor) -> "UprightSquare":
+        """The crop, turned about its centre until the face with these five points (B,5,2) is upright."""
+        left_eye, right_eye, _, left_mouth, right_mouth = points.unbind(1)
+        side = torch.full_like(points[:, 0, 0], float(CROP_SIZE))
+        centre = torch.full_like(points[:, 0], CROP_SIZE / 2)
+        return cls(centre, side, _down_axis(left_eye, right_eye, left_mouth, right_mouth))
+
+    @classmethod
     def around(cls, landmarks: Tensor, down: Tensor | None = None) -> "UprightSquare":
         """Around landmarks (B,468,2 or 3) with MediaPipe's margin; by default upright by the landmarks themselves."""
         points = landmarks[..., :2]
@@ -152,10 +160,10 @@ class UprightSquare:
         centre = ((low + high) / 2)[:, None] @ axes
         return cls(centre[:, 0], (high - low).amax(1) * _MARGIN, down)
 
-    def cut(self, context: Tensor) -> Tensor:
-        """The network's input (B,3,192,192), from the crop with an even border (B,3,S,S)."""
+    def cut(self, context: Tensor, size: int = INPUT_SIZE) -> Tensor:
+        """A network's input (B,3,size,size), from the crop with an even border (B,3,S,S)."""
         border = (context.shape[-1] - CROP_SIZE) / 2
-        steps = (torch.arange(INPUT_SIZE, device=context.device) + 0.5) / INPUT_SIZE - 0.5
+        steps = (torch.arange(size, device=context.device) + 0.5) / size - 0.5
         across = self.side[:, None, None, None] * steps[None, None, :, None] * self.right[:, None, None]
         along = self.side[:, None, None, None] * steps[None, :, None, None] * self.down[:, None, None]
         grid = (self.centre[:, None, None] + across + along + border) * (2 / context.shape[-1]) - 1

@@ -1,4 +1,7 @@
-"""Fit of the morphable model to a face crop: dense landmarks, then pose and shape, then light and albedo."""
+"""Fit of the morphable model to a face crop: dense landmarks, then pose and shape, then light and albedo.
+
+Pose and shape come from the landmarks, from the coefficient regressor, or from both.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -9,11 +12,15 @@ from cfr.model.alignment import CROP_IN_CONTEXT
 from cfr.model.coefficients import Coefficients
 from cfr.model.face_landmarks import FaceMesh, dense_landmarks
 from cfr.model.face_model import MorphableModel
-from cfr.model.landmark_fit import LandmarkFitter
+from cfr.model.landmark_fit import LandmarkFit, LandmarkFitter
 from cfr.model.occlusion import OccluderDetector
 from cfr.model.photometric_fit import PhotometricFitter
 from cfr.model.rendering import posed, render_guidance
-from cfr.model.turned_landmarks import TurnedLandmarkHead, with_turned_landmarks
+from cfr.model.shape_estimate import ShapeEstimator
+from cfr.model.turned_landmarks import TurnedLandmarkHead, TurnedLandmarks, with_turned_landmarks
+
+# How many times larger than the regressor's own deviations its errors on photographs are taken to be.
+DEVIATION_SCALE = 1.5
 
 
 @dataclass(frozen=True)
@@ -43,13 +50,19 @@ class FaceFitter:
     Args:
         device: of the model and of the results.
         model: on that device; default: the one that comes with the package.
+        fitter: what pose and shape are taken from: "landmarks", "regressor" or "regressor+landmarks".
+        regressor: file of its weights, see `ShapeEstimator`.
     """
 
-    def __init__(self, device: str = "cpu", model: MorphableModel | None = None):
+    def __init__(
+        self, device: str = "cpu", model: MorphableModel | None = None, fitter: str = "landmarks", regressor: str = ""
+    ):
         self.device = torch.device(device)
         self.model = model or MorphableModel.load_default(device)
         self.facemesh = FaceMesh.load_default(device)
         self.turned_head = TurnedLandmarkHead.load_default(device)
+        self.fitter = fitter
+        self.shape_estimator = None if fitter == "landmarks" else ShapeEstimator(self.model, regressor)
         self.landmark_fitter = LandmarkFitter(self.model)
         self.photometric_fitter = PhotometricFitter(self.model)
         self.occluder_detector = OccluderDetector(self.model)
@@ -68,7 +81,7 @@ class FaceFitter:
         photo = pixels[:, :, CROP_IN_CONTEXT, CROP_IN_CONTEXT].contiguous()
         found = dense_landmarks(self.facemesh, pixels, landmarks5.to(self.device))
         turned = with_turned_landmarks(self.turned_head, found)
-        shape = self.landmark_fitter.fit(turned.landmarks, turned.turned)
+        shape = self._shape(pixels, landmarks5.to(self.device), turned)
         batch = len(photo)
         coefficients = Coefficients(
             shape.identity,
@@ -88,6 +101,19 @@ class FaceFitter:
         coefficients = _lit(coefficients, *self.photometric_fitter.refine(samples, albedo, light, covered))
         guidance = render_guidance(self.model, coefficients, mesh, gbuffer)
         return FaceFit(coefficients, guidance, gbuffer.covered, turned.landmarks, turned.score, shape.error)
+
+    def _shape(self, context: Tensor, landmarks5: Tensor, turned: TurnedLandmarks) -> LandmarkFit:
+        """Pose and shape; context (B,3,320,320) 0..1."""
+        if self.shape_estimator is None:
+            return self.landmark_fitter.fit(turned.landmarks, turned.turned)
+        prior = self.shape_estimator.estimate(context, landmarks5)
+        if self.fitter == "regressor":
+            coefficients = torch.cat([prior.identity, prior.expression.clamp(0, 1)], 1)
+            return self.landmark_fitter.fitted(
+                coefficients, prior.rotation, prior.translation, turned.landmarks[..., :2]
+            )
+        prior = replace(prior, deviation=prior.deviation * DEVIATION_SCALE)
+        return self.landmark_fitter.fit(turned.landmarks, turned.turned, prior)
 
 
 def _lit(coefficients: Coefficients, albedo: Tensor, light: Tensor) -> Coefficients:

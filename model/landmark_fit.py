@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cfr.model.camera import CAMERA_DISTANCE, FOCAL_LENGTH, pose_from_rotation, project
+from cfr.model.camera import CAMERA_DISTANCE, FOCAL_LENGTH, pose_from_rotation, project, rotation_vectors
 from cfr.model.face_model import MorphableModel
 
 ITERATIONS = 12
@@ -37,6 +37,24 @@ class LandmarkFit:
     pose: Tensor
     translation: Tensor
     error: Tensor
+
+
+@dataclass(frozen=True)
+class ShapePrior:
+    """What is known of faces before their landmarks are looked at: means, and how far off they may be.
+
+    Attributes:
+        identity, expression: (B,I), (B,E).
+        rotation: (B,3,3).
+        translation: (B,3) dm.
+        deviation: (B,I+E+6), of identity, expression, rotation about the camera's axes (radians) and translation.
+    """
+
+    identity: Tensor
+    expression: Tensor
+    rotation: Tensor
+    translation: Tensor
+    deviation: Tensor
 
 
 def _cross_matrix(vectors: Tensor) -> Tensor:
@@ -92,25 +110,34 @@ class LandmarkFitter:
         """Surface points (B,N,3) in model space for identity and expression side by side, (B,I+E)."""
         return self.mean + torch.einsum("nck,bk->bnc", self.basis, coefficients)
 
-    def fit(self, landmarks: Tensor, turned_share: Tensor) -> LandmarkFit:
+    def fit(self, landmarks: Tensor, turned_share: Tensor, prior: ShapePrior | None = None) -> LandmarkFit:
         """Fit every face of the mini-batch.
 
-        The energy is a Geman-McClure sum of reprojection errors under full perspective, a unit Gaussian prior on
-        identity, a Gaussian around zero and the bounds 0..1 on expression, and a weak prior on the distance.
+        The energy is a Geman-McClure sum of reprojection errors under full perspective, the bounds 0..1 on expression,
+        and a prior: without another one a unit Gaussian on identity, a Gaussian around zero on expression, and a weak
+        one on the distance.
 
         Args:
             landmarks: (B,468,3) crop px, of which z only starts the rotation.
             turned_share: (B,) 0..1, how far they come from the head for turned faces.
+            prior: of each face; the fit starts there.
         """
         batch, device = len(landmarks), landmarks.device
-        rotation, translation = _rigid_start(self.mean, landmarks)
-        coefficients = torch.zeros(batch, self.basis.shape[-1], device=device)
         target = landmarks[..., :2]
-        precision = torch.full((6 + coefficients.shape[1],), 1.0, device=device)
-        precision[:5] = 0.0
-        precision[5] = DISTANCE_DEVIATION**-2
         expression = slice(self.identity_size, None)
-        precision[6 + self.identity_size :] = EXPRESSION_DEVIATION**-2
+        if prior is None:
+            rotation, translation = _rigid_start(self.mean, landmarks)
+            mean = torch.zeros(batch, self.basis.shape[-1], device=device)
+            precision = torch.full((6 + mean.shape[1],), 1.0, device=device)
+            precision[:5] = 0.0
+            precision[5] = DISTANCE_DEVIATION**-2
+            precision[6 + self.identity_size :] = EXPRESSION_DEVIATION**-2
+        else:
+            rotation, translation = prior.rotation, prior.translation
+            mean = torch.cat([prior.identity, prior.expression], 1)
+            precision = torch.cat([prior.deviation[:, -6:], prior.deviation[:, :-6]], 1).pow(-2)
+        coefficients = mean.clone()
+        coefficients[:, expression] = coefficients[:, expression].clamp(0, 1)
         locked = torch.zeros(6 + coefficients.shape[1], dtype=torch.bool, device=device)
         locked[6 + self.identity_size :] = ~self.free
         for iteration in range(ITERATIONS):
@@ -124,7 +151,12 @@ class LandmarkFitter:
             flat, flat_weighted = jacobian.flatten(1, 2), weighted.flatten(1, 2)
             normal = flat.transpose(1, 2) @ flat_weighted
             gradient = torch.einsum("bnp,bn->bp", flat_weighted, residual.flatten(1))
-            prior_error = torch.cat([torch.zeros(batch, 5, device=device), translation[:, 2:], coefficients], 1)
+            if prior is None:
+                rigid_error = torch.cat([torch.zeros(batch, 5, device=device), translation[:, 2:]], 1)
+            else:
+                turn = rotation_vectors(rotation, prior.rotation)
+                rigid_error = torch.cat([turn, translation - prior.translation], 1)
+            prior_error = torch.cat([rigid_error, coefficients - mean], 1)
             gradient = gradient + precision * prior_error
             value = coefficients[:, expression]
             slope = gradient[:, 6 + self.identity_size :]
@@ -138,16 +170,15 @@ class LandmarkFitter:
             translation = translation + step[:, 3:6]
             coefficients = coefficients + step[:, 6:] * ~locked[6:]
             coefficients[:, expression] = coefficients[:, expression].clamp(0, 1)
+        return self.fitted(coefficients, rotation, translation, target)
+
+    def fitted(self, coefficients: Tensor, rotation: Tensor, translation: Tensor, target: Tensor) -> LandmarkFit:
+        """Faces (B,I+E), (B,3,3), (B,3), and how far they are from landmarks (B,468,2), crop px."""
         pixels, _ = project(self.points(coefficients) @ rotation.transpose(1, 2) + translation[:, None])
         extent = target.amax(1) - target.amin(1)
         error = (pixels - target).norm(dim=-1).mean(1) / extent.prod(1).clamp(min=1).sqrt()
-        return LandmarkFit(
-            coefficients[:, : self.identity_size],
-            coefficients[:, expression],
-            pose_from_rotation(rotation),
-            translation,
-            error,
-        )
+        identity, expression = coefficients[:, : self.identity_size], coefficients[:, self.identity_size :]
+        return LandmarkFit(identity, expression, pose_from_rotation(rotation), translation, error)
 
     def _weights(self, rotation: Tensor, residual: Tensor, turned_share: Tensor, anneal: float) -> Tensor:
         """(B,N): less for outliers (scale shrinks from 4 times its final value) and for surfaces turned away."""

@@ -133,12 +133,13 @@ class PhotoFitter:
 
     Args:
         device: of the models and of the tensors of the results.
+        fitter, regressor: see `FaceFitter`.
     """
 
-    def __init__(self, device: str = "cpu"):
+    def __init__(self, device: str = "cpu", fitter: str = "landmarks", regressor: str = ""):
         self.device = torch.device(device)
         self.detector = MTCNN.load_default(device)
-        self.fitter = FaceFitter(device)
+        self.fitter = FaceFitter(device, fitter=fitter, regressor=regressor)
         self.model = self.fitter.model
 
     def detect(self, photo: Photo) -> tuple[np.ndarray, np.ndarray]:

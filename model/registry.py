@@ -154,6 +154,12 @@ PARTS = (
                 f"{_AUTHORS_FIT}, trained_weights_occ_3d.pth",
                 _NO_LICENCE,
             ),
+            Alternative(
+                "coefficient regressor on FaceMesh's features",
+                "cfr pairs --fitter regressor+landmarks --regressor FILE",
+                "cfr train-estimator --stage 0 --network facemesh",
+                "your own",
+            ),
         ),
     ),
     Part(

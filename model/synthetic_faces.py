@@ -6,13 +6,14 @@ The 2D part (background, glasses, things in front of the face, the camera) is `s
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cfr.model.camera import FOCAL_LENGTH, project, rotation_matrix, to_camera_space
+from cfr.model.alignment import SMALLEST_SCALE, STANDARD_SOLVER, TARGET_SCALE
+from cfr.model.camera import CAMERA_DISTANCE, CROP_SIZE, FOCAL_LENGTH, project, rotation_matrix, to_camera_space
 from cfr.model.coefficients import Coefficients
 from cfr.model.face_landmarks import UprightSquare
 from cfr.model.face_model import MorphableModel
@@ -27,6 +28,13 @@ _SKULL = ((0.0, 0.45, -0.78), (0.76, 0.80, 0.86))
 _NECK = ((0.0, -1.0, -0.72), (0.52, 0.9, 0.52))
 _TORSO = ((0.0, -2.6, -0.85), (1.9, 1.05, 0.75))
 _RINGS, _SECTORS = 18, 28
+# Where the ears are (z, dm).
+_EARS = -0.5
+# FaceMesh points whose means are the five points of a detector: eyes, tip of the nose, corners of the mouth.
+FIVE_POINTS = ((33, 133), (362, 263), (1, 1), (61, 61), (291, 291))
+# Errors of a detector in crop px, and of the alignment that follows from it: scale (log) and shift (px).
+_POINT_ERROR, _SCALE_ERROR, _SHIFT_ERROR = 2.0, 0.05, 3.0
+_ALIGNMENT_STEPS = 4
 # Rough natural colours (sRGB 0..1): hair, from black to blond, red, grey.
 _HAIR = (
     (0.05, 0.04, 0.04),
@@ -45,6 +53,7 @@ class SyntheticFaces:
     Attributes:
         picture: (B,3,S,S) float32 RGB 0..1, black where there is no head.
         covered: (B,1,S,S) float32, share of the pixel that shows the head.
+        face: (B,1,S,S) float32, share of the pixel that shows the face model's mesh.
         landmarks: (B,468,3) FaceMesh points of the mesh: px of the picture, z in the same unit, smaller is nearer.
         visible: (B,468) bool, the surface there faces the camera.
         coefficients: what was drawn; pose and translation are those of the crop the square was cut from.
@@ -53,6 +62,7 @@ class SyntheticFaces:
 
     picture: Tensor
     covered: Tensor
+    face: Tensor
     landmarks: Tensor
     visible: Tensor
     coefficients: Coefficients
@@ -65,22 +75,32 @@ class SyntheticFaceRenderer:
     Args:
         model: the face model.
         size: pixels per side of the pictures.
+        depth: mean and standard deviation of a factor that every head is stretched by from front to back. With (1, 0)
+            the coefficients tell the shape exactly.
+        aligned: show the crop that a detector's five points would give, in place of the square around the landmarks.
+        oversampling: pixels per side of the renderer's picture for one of the result.
     """
 
-    def __init__(self, model: MorphableModel, size: int):
-        self.model, self.size = model, size
+    def __init__(
+        self,
+        model: MorphableModel,
+        size: int,
+        depth: tuple[float, float] = (1.0, 0.0),
+        aligned: bool = False,
+        oversampling: float = OVERSAMPLING,
+    ):
+        self.model, self.size, self.depth = model, size, depth
+        self.aligned, self.oversampling = aligned, oversampling
         self.sphere, sphere_triangles = _sphere()
         parts = [model.triangles]
         for part in range(5):
             parts.append(sphere_triangles + len(model.mean_shape) + part * len(self.sphere))
         self.triangles = torch.cat(parts)
-        names = list(model.expression_names)
-        self.jaw, self.names = names.index("jawOpen"), names
-        self.skin_like = torch.isin(
-            model.region,
-            torch.tensor([model.region_names.index(n) for n in ("skin", "scalp", "border", "neck", "ears")]),
-        )
-        self.ears = model.region == model.region_names.index("ears")
+        self.names = list(model.expression_names)
+        self.skin_like = self._in_regions("skin", "scalp", "border", "neck", "ears")
+        self.ears = self._in_regions("ears")
+        neck = self._in_regions("neck")
+        self.neck = neck if neck.any() else self.skin_like
 
     @torch.inference_mode()
     def draw(self, batch: int, generator: torch.Generator) -> SyntheticFaces:
@@ -92,9 +112,12 @@ class SyntheticFaceRenderer:
         rotation = rotation_matrix(coefficients.pose)
         true_points = model.surface_points(shape, model.facemesh_triangles, model.facemesh_barycentric)
         point_normals = model.surface_points(normals, model.facemesh_triangles, model.facemesh_barycentric)
+        if self.aligned:
+            translation = _aligned_translation(true_points @ rotation.transpose(1, 2), coefficients.pose, generator)
+            coefficients = replace(coefficients, translation=translation)
         in_camera = to_camera_space(true_points, rotation, coefficients.translation)
         pixels, depth = project(in_camera)
-        square = _square(pixels, coefficients.pose, rotation, generator)
+        square = _whole_crop(batch) if self.aligned else _square(pixels, coefficients.pose, rotation, generator)
         colours, vertices = self._dressed(shape, normals, coefficients, generator)
         body, body_normals, body_colours = self._body(batch, colours, generator)
         # The torso follows half of the head's turn, at most.
@@ -119,18 +142,26 @@ class SyntheticFaceRenderer:
         level = (colour[:, : len(self.skin_like)].mean(-1, keepdim=True) * seen).sum(1) / seen.sum(1).clamp(min=1)
         exposure = (0.15 + 0.6 * torch.rand(batch, 1, generator=generator)) / level
         colour = colour * (exposure * level.pow(0.3).clamp(min=0.4))[..., None]
-        large = int(self.size * OVERSAMPLING)
+        large = int(self.size * self.oversampling)
         places, distance = project(everything)
         gbuffer = rasterize(square.from_crop(places, large), distance, self.triangles, large)
         ones = torch.ones_like(colour[..., :1])
-        layers = interpolate(gbuffer, torch.cat([colour.clamp(0, 1), ones], -1), self.triangles)
+        own = ones * (torch.arange(ones.shape[1]) < len(model.mean_shape))[:, None]
+        layers = interpolate(gbuffer, torch.cat([colour.clamp(0, 1), ones, own], -1), self.triangles)
         layers = functional.interpolate(layers, size=(self.size,) * 2, mode="bilinear", antialias=True)
         relative = (depth - depth.mean(1, keepdim=True)) * FOCAL_LENGTH / depth.mean(1, keepdim=True)
         relative = relative * (self.size / square.side)[:, None]
         landmarks = torch.cat([square.from_crop(pixels, self.size), relative[..., None]], -1)
         view = functional.normalize(in_camera - in_camera.new_tensor([0, 0, 10.0]), dim=-1)
         facing = -((point_normals @ rotation.transpose(1, 2)) * view).sum(-1)
-        return SyntheticFaces(layers[:, :3], layers[:, 3:], landmarks, facing > 0.1, coefficients, square)
+        return SyntheticFaces(
+            layers[:, :3], layers[:, 3:4], layers[:, 4:], landmarks, facing > 0.1, coefficients, square
+        )
+
+    def _in_regions(self, *names: str) -> Tensor:
+        """(V,) bool: vertices of these regions, as far as the face model has them."""
+        indices = [self.model.region_names.index(name) for name in names if name in self.model.region_names]
+        return torch.isin(self.model.region, torch.tensor(indices, dtype=self.model.region.dtype))
 
     def _coefficients(self, batch: int, generator: torch.Generator) -> Coefficients:
         identities, expressions, albedos = self.model.sizes
@@ -144,16 +175,19 @@ class SyntheticFaceRenderer:
         mirrored = expression[:, self.model.expression_mirror]
         symmetric = torch.rand(batch, 1, generator=generator) < 0.8
         expression = torch.where(symmetric, torch.maximum(expression, mirrored), expression)
-        expression[:, self.jaw] = uniform(0, 0.7, batch) * (torch.rand(batch, generator=generator) < 0.3)
-        # Lips can only be closed as far as the jaw is open.
-        closing = self.names.index("mouthClose")
-        expression[:, closing] = torch.minimum(expression[:, closing], expression[:, self.jaw])
-        expression[:, self.names.index("tongueOut")] = 0
+        jaw = uniform(0, 0.7, batch) * (torch.rand(batch, generator=generator) < 0.3)
         smile = uniform(0, 1, batch) * (torch.rand(batch, generator=generator) < 0.35)
         blink = uniform(0, 1, batch) * (torch.rand(batch, generator=generator) < 0.25)
-        for side in ("Left", "Right"):
-            expression[:, self.names.index(f"mouthSmile{side}")] = smile
-            expression[:, self.names.index(f"eyeBlink{side}")] = blink
+        self._set(expression, "jawOpen", jaw)
+        # Lips can only be closed as far as the jaw is open.
+        if {"jawOpen", "mouthClose"} <= set(self.names):
+            closing = self.names.index("mouthClose")
+            expression[:, closing] = torch.minimum(expression[:, closing], jaw)
+        self._set(expression, "tongueOut", torch.zeros(batch))
+        for left, right in (("Left", "Right"), ("_L", "_R")):
+            for side in (left, right):
+                self._set(expression, f"mouthSmile{side}", smile)
+                self._set(expression, f"eyeBlink{side}", blink)
         yaw = torch.where(
             torch.rand(batch, generator=generator) < 0.25,
             25 * torch.randn(batch, generator=generator),
@@ -166,6 +200,11 @@ class SyntheticFaceRenderer:
         return Coefficients(
             identity, expression, albedo, _light(batch, generator), torch.stack([yaw, pitch, roll], 1), translation
         )
+
+    def _set(self, expression: Tensor, name: str, values: Tensor) -> None:
+        """Give an expression (B,) values if the face model has it."""
+        if name in self.names:
+            expression[:, self.names.index(name)] = values
 
     def _dressed(self, shape: Tensor, normals: Tensor, coefficients: Coefficients, generator: torch.Generator):
         """Colours (B,V,3) and vertices (B,V,3) of the face mesh with hair, or cloth, over forehead and temples."""
@@ -198,7 +237,7 @@ class SyntheticFaceRenderer:
             return low + (high - low) * torch.rand(batch, *shape, generator=generator)
 
         hair = self._hair_colour
-        skin = colours[:, self.model.region == self.model.region_names.index("neck")].mean(1)
+        skin = colours[:, self.neck].mean(1)
         cloth = torch.rand(batch, 3, generator=generator)
         gone = torch.full((batch, 3), float("nan"))
         long = torch.rand(batch, 1, generator=generator) < 0.4
@@ -292,3 +331,50 @@ def _square(pixels: Tensor, pose: Tensor, rotation: Tensor, generator: torch.Gen
     jitter = 0.05 * side[:, None] * torch.randn(batch, 2, generator=generator)
     centre = (((low + high) / 2)[:, None] @ axes)[:, 0] + jitter
     return UprightSquare(centre, side, down)
+
+
+def _whole_crop(batch: int) -> UprightSquare:
+    """The aligned crop as a square."""
+    centre = torch.full((batch, 2), CROP_SIZE / 2)
+    return UprightSquare(centre, torch.full((batch,), float(CROP_SIZE)), torch.tensor([[0.0, 1.0]]).expand(batch, 2))
+
+
+def _aligned_translation(turned: Tensor, pose: Tensor, generator: torch.Generator) -> Tensor:
+    """Translation (B,3) that puts faces where the alignment by a detector's five points, with its errors, puts a photo.
+
+    Args:
+        turned: (B,468,3) FaceMesh points of turned faces, dm, before the translation.
+        pose: (B,3) degrees.
+    """
+    batch = len(turned)
+    five = torch.stack([turned[:, list(pair)].mean(1) for pair in FIVE_POINTS], 1)
+    # What a detector says of the half that it cannot see is too near to the half that it sees.
+    hidden = ((pose[:, 0].abs() - 40) / 50).clamp(0, 1) * 0.6 * torch.rand(batch, generator=generator)
+    far = torch.where((pose[:, :1] > 0)[..., None], five[:, [1, 4]], five[:, [0, 3]])
+    near = torch.where((pose[:, :1] > 0)[..., None], five[:, [0, 3]], five[:, [1, 4]])
+    moved = far + (near - far) * hidden[:, None, None]
+    rightwards = torch.stack([near[:, 0], moved[:, 0], five[:, 2], near[:, 1], moved[:, 1]], 1)
+    leftwards = torch.stack([moved[:, 0], near[:, 0], five[:, 2], moved[:, 1], near[:, 1]], 1)
+    five = torch.where(pose[:, :1, None] > 0, rightwards, leftwards)
+    error = _POINT_ERROR * torch.randn(batch, 5, 2, generator=generator)
+    zoom_error = torch.exp(_SCALE_ERROR * torch.randn(batch, generator=generator))
+    shift_error = _SHIFT_ERROR * torch.randn(batch, 2, generator=generator)
+    translation = torch.zeros(batch, 3)
+    for _ in range(_ALIGNMENT_STEPS):
+        pixels, _ = project(five + translation[:, None])
+        solution = torch.from_numpy(STANDARD_SOLVER).float() @ (pixels + error)
+        centre, scale = solution[:, 3], solution[:, :3].norm(dim=1).mean(1).clamp(min=SMALLEST_SCALE)
+        distance = CAMERA_DISTANCE - translation[:, 2]
+        per_pixel = distance / FOCAL_LENGTH
+        wanted = CROP_SIZE / 2 + shift_error
+        shift = (wanted - centre) * per_pixel[:, None]
+        nearer = distance * scale / (TARGET_SCALE * zoom_error)
+        translation = torch.stack(
+            [
+                translation[:, 0] + shift[:, 0],
+                translation[:, 1] - shift[:, 1],
+                CAMERA_DISTANCE - nearer.clamp(CAMERA_DISTANCE / 2, CAMERA_DISTANCE * 2),
+            ],
+            1,
+        )
+    return translation

@@ -19,6 +19,8 @@ from cfr.model.synthetic_faces import SyntheticFaces
 _LENSES = ((46, 52, 55, 193, 128, 121, 119, 117, 111, 35), (276, 282, 285, 417, 357, 350, 348, 346, 340, 265))
 _TEMPLES = (127, 356)
 _BRIDGE = (193, 417)
+# Side beyond which backgrounds are drawn at half the size: they take time and are out of focus anyway.
+_LARGEST_BACKGROUND = 192
 GLASSES_SHARE = 0.2
 OCCLUDED_SHARE = 0.35
 GREY_SHARE = 0.12
@@ -28,15 +30,27 @@ CUT_SHARE = 0.4
 
 def photographed(faces: SyntheticFaces, generator: torch.Generator) -> Tensor:
     """Pictures (B,3,S,S) float32 RGB 0..1 as a camera, and the people who crop and store its pictures, leave them."""
+    return taken(_occluded(in_surroundings(faces, generator), generator), generator)
+
+
+def in_surroundings(faces: SyntheticFaces, generator: torch.Generator) -> Tensor:
+    """Pictures (B,3,S,S) of the heads in front of something, in light and shadow, some with glasses."""
     batch, size = len(faces.picture), faces.picture.shape[-1]
-    background = _backgrounds(batch, size, generator)
+    detail = size if size <= _LARGEST_BACKGROUND else size // 2
+    background = _backgrounds(batch, detail, generator)
+    if detail < size:
+        background = functional.interpolate(background, size=(size, size), mode="bilinear")
     picture = faces.picture + (1 - faces.covered) * background
     picture = _shadowed(picture, generator)
     for index in torch.nonzero(torch.rand(batch, generator=generator) < GLASSES_SHARE)[:, 0].tolist():
         picture[index] = _with_glasses(picture[index], faces.landmarks[index], faces.visible[index], generator)
-    picture = _occluded(picture, generator)
+    return picture
+
+
+def taken(picture: Tensor, generator: torch.Generator) -> Tensor:
+    """What a camera and a file make of pictures (B,3,S,S), 0..1."""
     picture = _coloured(picture, generator)
-    for index in range(batch):
+    for index in range(len(picture)):
         picture[index] = _stored(picture[index], generator)
     return _cut_off(picture, generator).clamp(0, 1)
 

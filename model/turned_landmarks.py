@@ -25,7 +25,7 @@ EXPECTED_ERROR_SCALE, DISAGREEMENT_SCALE = 0.035, 0.1
 _LEFT_OF_FACE, _RIGHT_OF_FACE = 234, 454
 
 
-class _Residual(nn.Module):
+class SeparableResidual(nn.Module):
     """Depthwise 3x3 and pointwise convolution with a shortcut; a stride of 2 halves the resolution."""
 
     def __init__(self, channels: int, out_channels: int, stride: int = 1):
@@ -38,7 +38,7 @@ class _Residual(nn.Module):
         self.shortcut = (
             nn.Identity()
             if stride == 1 and channels == out_channels
-            else nn.Sequential(nn.AvgPool2d(stride), nn.Conv2d(channels, out_channels, 1, bias=False))
+            else nn.Sequential(nn.AvgPool2d(stride, ceil_mode=True), nn.Conv2d(channels, out_channels, 1, bias=False))
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -53,10 +53,15 @@ class TurnedLandmarkHead(nn.Module):
         super().__init__()
         self.input_norm = nn.BatchNorm2d(FEATURE_CHANNELS)
         self.body = nn.Sequential(
-            *(_Residual(64, 64), _Residual(64, 64), _Residual(64, 128, stride=2)),
-            *(_Residual(128, 128), _Residual(128, 128), _Residual(128, 192, stride=2)),
-            *(_Residual(192, 192), _Residual(192, 192), _Residual(192, 192), _Residual(192, 256, stride=2)),
-            *(_Residual(256, 256), _Residual(256, 256)),
+            *(SeparableResidual(64, 64), SeparableResidual(64, 64), SeparableResidual(64, 128, stride=2)),
+            *(SeparableResidual(128, 128), SeparableResidual(128, 128), SeparableResidual(128, 192, stride=2)),
+            *(
+                SeparableResidual(192, 192),
+                SeparableResidual(192, 192),
+                SeparableResidual(192, 192),
+                SeparableResidual(192, 256, stride=2),
+            ),
+            *(SeparableResidual(256, 256), SeparableResidual(256, 256)),
             *(nn.Conv2d(256, 48, 1), nn.PReLU(48), nn.Flatten()),
         )
         self.points = nn.Linear(48 * 9, POINTS * 3)

@@ -157,6 +157,17 @@ def _frontal_numbers(values: Mapping[str, object]) -> list[tuple[str, str]]:
     ]
 
 
+def _occlusion_numbers(values: Mapping[str, object]) -> list[tuple[str, str]]:
+    traits = [name.replace("_", " ") for name in ("colour_matched", "shadow") if values.get(name)]
+    return [
+        ("occluder", str(values.get("occluder") or "")),
+        ("kind", ", ".join([str(values.get("occluder_kind") or ""), *traits]).strip(", ")),
+        ("occluded", _percent(values.get("occluded_fraction"))),
+        ("yaw pitch roll", _angles(values)),
+        ("fit error", _percent(values.get("fit_error"), 1)),
+    ]
+
+
 def _columns_of(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
@@ -234,4 +245,16 @@ FRONTAL_ROWS = RowKind(
         "own_fraction mirrored_fraction fit_error"
     ),
     lists=("reasons",),
+)
+OCCLUSION_ROWS = RowKind(
+    columns=(
+        ("occluded", "Occluded", "occluded"),
+        ("original", "Original", "original"),
+        ("occluder_mask", "Occluder on mesh", "occluder_mask, face_mask"),
+        ("landmarks", "Landmarks", "landmarks68"),
+    ),
+    masks=("occluder_mask",),
+    index="copy",
+    numbers=_occlusion_numbers,
+    covered=_columns_of("occluder occluder_kind colour_matched shadow occluded_fraction yaw pitch roll fit_error"),
 )

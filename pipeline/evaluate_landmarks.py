@@ -22,8 +22,9 @@ from cfr.model.landmark_metrics import (
     summarise_by_yaw,
     yaw_bin,
 )
-from cfr.model.photo_fits import Photo, PhotoFailure, PhotoFitter
+from cfr.model.photo_fits import Photo, PhotoFailure
 from cfr.pipeline.errors import UserError
+from cfr.pipeline.fitter_arguments import add_fitter_arguments, photo_fitter
 from cfr.pipeline.labelled_photos import find_photos, read_photos, read_points
 
 _WORST = 5
@@ -47,6 +48,7 @@ examples:
     parser.add_argument("--occluders", metavar="DIR", help="RGBA cut-outs: fit copies with pasted occluders as well")
     parser.add_argument("--copies", type=int, default=2, metavar="N", help="occluded copies of a photo (default: 2)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the pasted occluders (default: 0)")
+    add_fitter_arguments(parser)
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,7 @@ def _measure(
                 waiting.append(_Labelled(label.name, label.points, label.yaw, composite.occluder))
                 yield Photo(label.name, composite.image, box)
 
-    for result in PhotoFitter().fit(photos()):
+    for result in photo_fitter(args).fit(photos()):
         label = waiting.pop(0)
         if isinstance(result, PhotoFailure):
             note = {"photo": label.name, "reason": result.reason}

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cfr.model.photo_fits import Photo, PhotoFailure, PhotoFitter
+from cfr.model.photo_fits import Photo, PhotoFailure
 from cfr.pipeline.errors import UserError
+from cfr.pipeline.fitter_arguments import add_fitter_arguments, photo_fitter
 from cfr.pipeline.labelled_photos import find_photos, photo_name, read_photos
 
 # Name prefix of the photos -> their true absolute yaw in degrees.
@@ -23,12 +24,13 @@ example:
   cfr evaluate pose pairs/ --json"""
     parser.add_argument("folder", nargs="+", metavar="DIR", help="folders with frontal_* and profile_* photos")
     parser.add_argument("--limit", type=int, metavar="N", help="measure N photos of each view, evenly chosen")
+    add_fitter_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print; see `cfr.pipeline.evaluate.run`."""
     photos = find_photos(args.folder, recursive=True)
-    fitter, report = PhotoFitter(), {}
+    fitter, report = photo_fitter(args), {}
     for view, truth in _VIEWS.items():
         chosen = [path for path in photos if path.name.startswith(f"{view}_")]
         if args.limit is not None and len(chosen) > args.limit:

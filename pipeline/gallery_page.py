@@ -117,7 +117,8 @@ function drawPanel(row) {
   panel.append(make("b", stored(row, "image_id")),
     make("div", `face ${stored(row, "face_index")}, ${data.index} ${stored(row, index)}`, { className: "faint" }));
   const list = make("dl");
-  const done = new Set(["image_id", "pair_id", "frontal_id", "face_index", "view_index", "pose_index"]);
+  const done = new Set(["image_id", "pair_id", "frontal_id", "occlusion_id", "face_index", "view_index", "pose_index",
+    "copy_index"]);
   const both = (label, text, title) => {
     const texts = data.runs.map((_, run) => text(run));
     const value = compared && texts[1] && texts[0] !== texts[1] ? texts.join(" \\u2192 ") : texts[0];

@@ -17,6 +17,7 @@ from cfr.model.rasterize import interpolate
 from cfr.model.registry import active_models
 from cfr.model.rendering import PosedMesh, posed, render_guidance
 from cfr.model.swap import transfer_occlusion
+from cfr.pipeline.occlusion_pictures import mask_picture
 from cfr.pipeline.pair_rows import PairRow
 
 STORED = ("target", "rotated", "guidance", "occluder_mask", "occlusion_mask", "face_mask")
@@ -27,7 +28,6 @@ _OVERSAMPLING = 2
 _GRID_STEP = 0.1  # decimetres between the lines on the face
 _HEAD_RADIUS = 0.8
 _MESH_COLOUR = (0.25, 0.62, 0.95)
-_MASK_GREY = 72  # the mesh below a mask
 
 
 class PairPainter:
@@ -51,7 +51,7 @@ class PairPainter:
                 pictures["photo"] = stored["target"]
             for mask in ("occluder_mask", "occlusion_mask"):
                 if mask in stored:
-                    pictures[mask] = _mask_picture(stored[mask], stored.get("face_mask"))
+                    pictures[mask] = mask_picture(stored[mask], stored.get("face_mask"))
             pictures |= self._repeat(row, stored)
             painted.append(pictures)
         return painted
@@ -118,12 +118,6 @@ def _grid_lines(position: Tensor) -> Tensor:
     line = (1.2 - distance / slope.clamp(min=1e-6)).clamp(0, 1)
     # Where lines are closer than three pixels they would fuse to a patch.
     return (line * (slope < 0.3)).amax(1, keepdim=True)
-
-
-def _mask_picture(mask: np.ndarray, face: np.ndarray | None) -> np.ndarray:
-    """White where masked, grey where the mesh is, black elsewhere."""
-    below = np.zeros_like(mask) if face is None else np.where(face > 127, _MASK_GREY, 0).astype(np.uint8)
-    return np.repeat(np.maximum(mask, below)[:, :, None], 3, axis=2)
 
 
 def _decode(data: bytes) -> np.ndarray:

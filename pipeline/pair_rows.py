@@ -1,4 +1,4 @@
-"""Finding, choosing and reading rows of pair and frontal shards without loading whole shards."""
+"""Finding, choosing and reading rows of shards of pairs, frontal or occluded faces without loading whole shards."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from cfr.pipeline.where import comparable_columns, parse_where
 PRODUCTS = ("pairs", "frontal", "occluded")
 REQUIRED_COLUMNS = ("image_id", "face_index")
 # What tells the rows of one face apart, one of them.
-INDEX_COLUMNS = ("view_index", "pose_index")
+INDEX_COLUMNS = ("view_index", "pose_index", "copy_index")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class PairRow:
 
 
 def find_shards(source: str, flag: str = "") -> ShardSet:
-    """Shards of an output folder of `cfr pairs` or `cfr frontalize`, of its folder of shards, a shard, or a glob.
+    """Shards of an output folder of a job, of its folder of shards, a shard, or a glob.
 
     Args:
         source: where.
@@ -67,8 +67,8 @@ def find_shards(source: str, flag: str = "") -> ShardSet:
     rows = () if os.path.isdir(source) else tuple(storage.match(source))
     if not rows:
         raise UserError(
-            f"{flag}{': ' if flag else ''}no shards at {source}: give the --output folder of `cfr pairs` or "
-            "`cfr frontalize`, or *.parquet files from its pairs/ or frontal/"
+            f"{flag}{': ' if flag else ''}no shards at {source}: give the --output folder of `cfr pairs`, "
+            "`cfr frontalize` or `cfr occlude`, or *.parquet files from its pairs/, frontal/ or occluded/"
         )
     return ShardSet(rows, ())
 
@@ -168,7 +168,7 @@ def _check_schema(path: str, schema: pa.Schema, key: str | None) -> None:
     if not lacking and not any(name in schema.names for name in INDEX_COLUMNS):
         lacking = [INDEX_COLUMNS[0]]
     if lacking:
-        raise UserError(f"{path} is neither a pair nor a frontal shard: it has no column `{lacking[0]}`")
+        raise UserError(f"{path} holds no pairs, frontal or occluded faces: it has no column `{lacking[0]}`")
     if key is not None and key not in comparable_columns(schema):
         raise UserError(f"--sort: no such column `{key}`; known columns: {', '.join(comparable_columns(schema))}")
 

@@ -4,8 +4,9 @@ import argparse
 import os
 
 from cfr.pipeline.errors import UserError
+from cfr.pipeline.fitter_arguments import add_fitter_arguments, regressor_weights
 from cfr.pipeline.job_arguments import detector_weights
-from cfr.transforms.models import DefaultModels
+from cfr.transforms.models import FITTERS, DefaultModels
 
 # Files that the paper's recipe needs: flag -> what it is.
 _PAPER_FILES = {
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="visible",
         help="visible: this software's own (default); paper: as the authors' code, with their files",
     )
-    add("--regressor", metavar="FILE", help="paper: the authors' ResNet-50 regressor checkpoint")
+    add_fitter_arguments(parser, "; paper: the authors' ResNet-50 checkpoint")
     add("--face-model", metavar="PATH", help="folder of ICT-FaceKit, or BFM_model_80.mat, which paper needs")
     add("--parsing", metavar="FILE", help="paper: the authors' BiSeNet checkpoint")
     add("--true-lab", action="store_true", help="paper: compare colours in real Lab, which the authors' code does not")
@@ -45,19 +46,26 @@ def models_of(args: argparse.Namespace) -> DefaultModels:
 
 
 def _visible_models(args: argparse.Namespace) -> DefaultModels:
-    for name in ("regressor", "parsing"):
-        if getattr(args, name):
-            raise UserError(f"{_flag(name)} goes with --recipe paper; the visible recipe has no use for it")
+    if args.parsing:
+        raise UserError("--parsing goes with --recipe paper; the visible recipe has no use for it")
     if args.true_lab:
         raise UserError("--true-lab goes with --recipe paper; the visible recipe compares colours in another way")
     if args.face_model and not os.path.exists(args.face_model):
         raise UserError(f"--face-model {args.face_model}: no such file or folder")
     # Workers are started elsewhere.
     face_model = os.path.abspath(args.face_model) if args.face_model else ""
-    return DefaultModels(args.device, face_model=face_model, detector_weights=detector_weights(args))
+    return DefaultModels(
+        args.device,
+        face_model=face_model,
+        detector_weights=detector_weights(args),
+        fitter_kind=args.fitter,
+        regressor_weights=regressor_weights(args),
+    )
 
 
 def _paper_models(args: argparse.Namespace) -> DefaultModels:
+    if args.fitter != FITTERS[0]:
+        raise UserError(f"--fitter {args.fitter} goes with --recipe visible; the paper's recipe has its own regressor")
     from cfr.transforms.paper_models import PaperModels
 
     files = {}

@@ -45,6 +45,7 @@ class TrainingCommand:
         data: from chosen rows, settings, processes and what opens files.
         task: from settings, processes and what exports.
         losses_off: lines about losses that want a file which is not given.
+        prepare: makes what is trained on if it is not given; arguments, settings, processes.
     """
 
     name: str
@@ -56,6 +57,7 @@ class TrainingCommand:
     data: Callable[..., ShardData]
     task: Callable[..., Task]
     losses_off: Callable[[Any], list[str]]
+    prepare: Callable[[argparse.Namespace, Any, Processes], None] = lambda args, config, processes: None
 
 
 def add_setting_arguments(parser: argparse.ArgumentParser, config: type[EngineConfig], title: str) -> None:
@@ -118,6 +120,7 @@ def _train(command: TrainingCommand, args: argparse.Namespace, config: EngineCon
     folder = Path(args.output)
     command.check(config, processes.world_size)
     torch.manual_seed(config.seed)
+    command.prepare(args, config, processes)
     source = getattr(args, command.input)
     index = _index(command, source, config)
     # Beam's file systems open what is not local.

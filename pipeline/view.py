@@ -1,4 +1,4 @@
-"""`cfr view`: draw a contact sheet or a gallery page of pairs or frontal faces."""
+"""`cfr view`: draw a contact sheet or a gallery page of pairs, frontal or occluded faces."""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from cfr.pipeline.compared_runs import SecondRun
-from cfr.pipeline.contact_sheet import FRONTAL_ROWS, PAIR_ROWS, RowKind, SheetRow, draw_sheet
+from cfr.pipeline.contact_sheet import FRONTAL_ROWS, OCCLUSION_ROWS, PAIR_ROWS, RowKind, SheetRow, draw_sheet
 from cfr.pipeline.errors import UserError, reject_unknown_arguments
 from cfr.pipeline.gallery import GalleryWriter
 from cfr.pipeline.pair_rows import (
@@ -28,7 +28,7 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `cfr view`."""
-    parser.add_argument("source", metavar="OUT", help="output folder of `cfr pairs` or `cfr frontalize`, or shards")
+    parser.add_argument("source", metavar="OUT", help="output folder of cfr pairs, frontalize or occlude, or shards")
     parser.add_argument("--output", metavar="FILE", help="contact sheet: .png, .jpg or .webp (default: sheet.png)")
     parser.add_argument("--html", metavar="PLACE", help="gallery page: a folder or a .html file; opens from disk")
     parser.add_argument("--compare", metavar="OUT", help="another output of the same command, shown beside the first")
@@ -43,6 +43,7 @@ examples:
   cfr view pairs --output sheet.png
   cfr view frontal --output rejected.png --where "apply = false"
   cfr view pairs --output worst.png --rows 24 --sort -fit_error
+  cfr view occluded --output covered.png --where "occluded_fraction > 0.3"
   cfr view pairs --html gallery --rows 500 --where "occluded_fraction > 0.1 and not (view_yaw in (90, -90))"
   cfr view pairs --compare pairs-of-last-week --html gallery --rows 500
 """
@@ -62,7 +63,8 @@ def run(args: argparse.Namespace, beam_arguments: list[str]) -> int:
         raise UserError(f"--output {sheet}: the sheet is a picture; end its name with one of {', '.join(_SUFFIXES)}")
     shards = find_shards(args.source)
     schema = read_schema(shards.rows[0])
-    kind = FRONTAL_ROWS if "pose_index" in schema.names else PAIR_ROWS
+    kinds = {"pose_index": FRONTAL_ROWS, "copy_index": OCCLUSION_ROWS}
+    kind = next((kind for column, kind in kinds.items() if column in schema.names), PAIR_ROWS)
     second = SecondRun(args.compare, f"{kind.index}_index") if args.compare else None
     chosen = select_rows(shards.rows, args.rows, args.where, args.sort)
     note = _describe(args, len(chosen))
@@ -159,6 +161,10 @@ def _painter(kind: RowKind):
         from cfr.pipeline import frontal_pictures
 
         return frontal_pictures.FrontalPainter(), frontal_pictures.NEEDED_COLUMNS
+    if kind is OCCLUSION_ROWS:
+        from cfr.pipeline import occlusion_pictures
+
+        return occlusion_pictures.OcclusionPainter(), occlusion_pictures.NEEDED_COLUMNS
     # Loads torch and the face model: not before the arguments are known to be right.
     import torch
 

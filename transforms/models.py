@@ -25,6 +25,10 @@ def once(part: str, device: str, load: Callable[[str], Any]) -> Any:
         return _loaded[part, device]
 
 
+FITTERS = ("landmarks", "regressor", "regressor+landmarks")
+"""What pose and shape are taken from."""
+
+
 @dataclass(frozen=True)
 class DefaultModels:
     """Everything that a default run needs, from the package and its dependencies.
@@ -33,11 +37,15 @@ class DefaultModels:
         device: "cpu", "cuda", or "auto" = CUDA where there is any.
         face_model: path of another face model (see `face_model_files`), "" for the package's own.
         detector_weights: path of a RetinaFace checkpoint, "" for MTCNN.
+        fitter_kind: one of FITTERS.
+        regressor_weights: path of the fitter's regressor, see `ShapeEstimator`.
     """
 
     device: str = "auto"
     face_model: str = field(default="", kw_only=True)
     detector_weights: str = field(default="", kw_only=True)
+    fitter_kind: str = field(default=FITTERS[0], kw_only=True)
+    regressor_weights: str = field(default="", kw_only=True)
 
     def torch_device(self) -> str:
         """Where the models run.
@@ -85,7 +93,9 @@ class DefaultModels:
         from cfr.model.fitting import FaceFitter
 
         return once(
-            f"fitter {self.face_model}", self.torch_device(), lambda device: FaceFitter(device, self._model(device))
+            f"fitter {self.face_model} {self.fitter_kind} {self.regressor_weights}",
+            self.torch_device(),
+            lambda device: FaceFitter(device, self._model(device), self.fitter_kind, self.regressor_weights),
         )
 
     def occlusion_transfer(self):
@@ -117,10 +127,14 @@ class DefaultModels:
         self.active()
         if self.detector_weights:
             self.detector()
+        if self.regressor_weights:
+            from cfr.model.shape_estimate import ShapeEstimator
+
+            ShapeEstimator(self._model("cpu"), self.regressor_weights)
 
     def parameters(self) -> dict[str, str]:
         """What decides the output besides the weights: part of the job's hash and of the shards' metadata."""
-        return {"recipe": "visible"}
+        return {"recipe": "visible"} | ({"fitter": self.fitter_kind} if self.fitter_kind != FITTERS[0] else {})
 
     def active(self) -> list[dict[str, str]]:
         """Part, name, licence and digest of all weights; by part.
@@ -131,6 +145,10 @@ class DefaultModels:
         from cfr.model.registry import active_models
 
         models = [vars(model) for model in active_models()]
+        if self.regressor_weights:
+            name, licence = "on FaceMesh's features", "see where the file is from"
+            digest = file_digest(self.regressor_weights)
+            models.append({"part": "regressor", "name": name, "licence": licence, "digest": digest})
         if self.detector_weights:
             detector = next(model for model in models if model["part"] == "detector")
             digest = file_digest(self.detector_weights)

@@ -9,6 +9,7 @@ from cfr.model.networks.cfrnet import CFRNet
 from cfr.model.networks.coefficient_regressor import CoefficientRegressor
 from cfr.model.networks.discriminator import TwoScaleDiscriminator
 from cfr.model.networks.face_parsing import FaceParsing
+from cfr.model.networks.facemesh_regressor import FaceMeshRegressor
 from cfr.model.networks.identity_encoder import IdentityEncoder
 from cfr.model.networks.inception import InceptionV3
 from cfr.model.networks.perceptual import ResNet50Slices, VGG19Slices
@@ -18,6 +19,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "CFRNet generator": CFRNet,
     "two-scale discriminator": TwoScaleDiscriminator,
     "ResNet-50 coefficient regressor": CoefficientRegressor,
+    "coefficient regressor on FaceMesh's features": FaceMeshRegressor,
     "BiSeNet face parsing network": FaceParsing,
     "IR-SE-50 identity encoder": IdentityEncoder,
     "RetinaFace detector (ResNet-50)": RetinaFace,

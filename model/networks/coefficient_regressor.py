@@ -74,3 +74,7 @@ class CoefficientRegressor(ResidualNetwork):
         """What `forward` makes of `features`."""
         pooled = features[-1].mean((2, 3), keepdim=True)
         return torch.cat([getattr(self, name)(pooled) for name in self._heads], dim=1).flatten(1)
+
+    def estimate(self, features: tuple[Tensor, ...]) -> tuple[Tensor, None]:
+        """`coefficients`, and None: this network does not say how sure it is."""
+        return self.coefficients(features), None

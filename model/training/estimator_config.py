@@ -1,4 +1,4 @@
-"""Settings of `cfr train-estimator`; the weights of the losses are the paper's."""
+"""Settings of `cfr train-estimator`; the weights of the losses of stages 1 and 2 are the paper's."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,8 @@ from cfr.model.networks.coefficient_regressor import BLOCKS
 from cfr.model.training.config import ConfigError, EngineConfig, check_pieces, check_shares, setting
 
 # Weights of the losses by stage; 0: the stage has no such loss.
-_PAPER_WEIGHTS = {
+_WEIGHTS = {
+    0: {"coefficient_weight": 1.0, "landmark_weight": 0.1},
     1: {
         "coefficient_weight": 1e-4,
         "landmark_weight": 0.007,
@@ -19,29 +20,38 @@ _PAPER_WEIGHTS = {
     },
     2: {"coefficient_weight": 0.1, "landmark_weight": 0.01, "feature_weight": 1.0},
 }
+# What else is different from the defaults in stage 0, which starts from nothing.
+_FROM_NOTHING = {"freeze_batch_norm": False, "learning_rate": 2e-3, "epochs": 8.0, "batch_size": 64}
+NETWORKS = ("facemesh", "resnet")
 
 
 @dataclass(frozen=True)
 class EstimatorConfig(EngineConfig):
     """Settings of the loop, of the regressor and of its losses.
 
-    A loss weight that is not set is the paper's for the stage.
+    A setting that is not given may have another default for the stage: see `with_defaults_of_stage`.
     """
 
     stage: int = setting(
-        1, "1: on faces as they are; 2: from a teacher, on covered faces (not yet shown to help)", choices=(1, 2)
+        1, "0: on renderings of the face model; 1: on photos; 2: from a teacher, on covered faces", choices=(0, 1, 2)
     )
     face_model: str = setting(DEFAULT_FACE_MODEL, "default, BFM_model_80.mat, or a file of the default's layout")
+    network: str = setting("resnet", "facemesh: small, on FaceMesh's layers; resnet: the paper's", choices=NETWORKS)
     width: int = setting(64, "channels of the regressor's first convolution; 64 is ResNet-50", least=1)
-    depth: int = setting(50, "layers of the regressor: 50 is the paper's ResNet-50", choices=tuple(BLOCKS))
+    depth: int = setting(50, "layers of the resnet: 50 is the paper's ResNet-50", choices=tuple(BLOCKS))
+    renders: int = setting(8192, "stage 0 without shards: how many faces are rendered", least=1)
+    occluded_share: float = setting(0.5, "stage 0: share of the faces that are shown covered", least=0)
+    mirrored_share: float = setting(0.5, "stage 0: share of the faces that are shown mirrored", least=0)
     initial_regressor: str = setting("", "file of the regressor to start from; in stage 2 it is the teacher, too")
     parsing_weights: str = setting("", "file of a face parsing network; without one the fitted mask says what is face")
     identity_weights: str = setting("", "file of the IR-SE-50 identity encoder; without one the loss is off")
     freeze_batch_norm: bool = setting(True, "batch norms use their running statistics and don't change them")
     coefficient_weight: float | None = setting(
-        None, "stage 1: of the size of the coefficients (1e-4); stage 2: of their squared error (0.1)", least=0
+        None,
+        "stage 0: of the coefficients' likelihood (1); 1: of their size (1e-4); 2: of their squared error (0.1)",
+        least=0,
     )
-    landmark_weight: float | None = setting(None, "of the 68 points' error; paper: 0.007, stage 2: 0.01", least=0)
+    landmark_weight: float | None = setting(None, "of the 68 points' error; stage 0: 0.1, 1: 0.007, 2: 0.01", least=0)
     photometric_weight: float | None = setting(None, "stage 1: of the colour difference; paper: 0.01", least=0)
     skin_weight: float | None = setting(None, "stage 1: of the skin's uniformity; paper: 1e-5", least=0)
     light_weight: float | None = setting(None, "stage 1: of coloured light; paper: 10", least=0)
@@ -58,10 +68,12 @@ class EstimatorConfig(EngineConfig):
     )
 
 
-def with_paper_weights(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings and, for loss weights that are not among them, the paper's for the stage."""
-    weights = _PAPER_WEIGHTS.get(settings.get("stage", 1), {})
-    return {**weights, **{name: value for name, value in settings.items() if value is not None}}
+def with_defaults_of_stage(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings and, for those that are not among them, the stage's defaults: loss weights, the paper's in stages 1
+    and 2, and what stage 0 needs to start from nothing."""
+    stage = settings.get("stage", 1)
+    defaults = {**_WEIGHTS.get(stage, {}), **(_FROM_NOTHING if stage == 0 else {})}
+    return {**defaults, **{name: value for name, value in settings.items() if value is not None}}
 
 
 def check(config: EstimatorConfig, processes: int) -> None:
@@ -70,11 +82,17 @@ def check(config: EstimatorConfig, processes: int) -> None:
     Raises:
         ConfigError: they don't.
     """
-    every = {name for weights in _PAPER_WEIGHTS.values() for name in weights}
-    for name in sorted(every - set(_PAPER_WEIGHTS[config.stage])):
+    every = {name for weights in _WEIGHTS.values() for name in weights}
+    for name in sorted(every - set(_WEIGHTS[config.stage])):
         if getattr(config, name):
             raise ConfigError(f"{name} = {getattr(config, name)}: stage {config.stage} has no such loss")
     if config.stage == 2 and not config.initial_regressor:
         raise ConfigError("stage 2 needs a teacher: initial_regressor = the regressor of stage 1")
+    if config.stage == 0 and config.network == "resnet" and config.face_model.endswith(".mat"):
+        raise ConfigError(
+            "stage 0 with BFM_model_80.mat: its renderings have this software's coefficients, which the paper's "
+            "regressor has not; use network = facemesh"
+        )
     check_pieces(config, processes)
-    check_shares(config, ("ema_decay", "validation_fraction", "beta1", "beta2"))
+    shares = ("ema_decay", "validation_fraction", "beta1", "beta2", "occluded_share", "mirrored_share")
+    check_shares(config, shares)

@@ -1,4 +1,4 @@
-"""Training of the 3D estimator (CFR-GAN, WACV 2022, section 3.1): on photos, then on covered faces from a teacher."""
+"""Training of the 3D estimator: on renderings; then, as in CFR-GAN (section 3.1), on photos and from a teacher."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -12,12 +12,16 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from cfr.model import estimator_losses as losses
+from cfr.model.camera import rotation_matrix
 from cfr.model.checkpoints import load_checkpoint
+from cfr.model.coefficients import Coefficients
 from cfr.model.estimated_faces import EstimatedFaces, load_face_estimator
 from cfr.model.losses import identity
 from cfr.model.networks.coefficient_regressor import CoefficientRegressor
 from cfr.model.networks.face_parsing import LABELS
+from cfr.model.networks.facemesh_regressor import FaceMeshRegressor
 from cfr.model.networks.identity_encoder import IdentityEncoder
+from cfr.model.paper.reconstruction import from_regressed
 from cfr.model.parsing_labels import load_face_parsing
 from cfr.model.training.averaging import AveragedNetwork
 from cfr.model.training.config import ConfigError
@@ -30,7 +34,8 @@ from cfr.model.training.task_parts import adamw, add_means, fixed_network, set_t
 # Labels of the parsing that show what the face model has.
 _FACE_LABELS = ("skin", "nose", "right eye", "left eye", "right brow", "left brow", "upper lip", "lower lip")
 
-ExportRegressor = Callable[[Path, CoefficientRegressor, int, dict[str, float]], None]
+Regressor = CoefficientRegressor | FaceMeshRegressor
+ExportRegressor = Callable[[Path, Regressor, int, dict[str, float]], None]
 """Writes the averaged regressor: folder, network, step, numbers of the last validation."""
 
 
@@ -42,12 +47,16 @@ class Faces:
         original, occluded: (B,3,224,224) float32 RGB 0..1.
         mask: (B,224,224) bool, where the photo shows the face.
         landmarks: (B,68,2) float32 crop px.
+        coefficients: exact ones, in stage 0.
+        chances: (B,2) 0..1, for random choices.
     """
 
     original: Tensor
     occluded: Tensor
     mask: Tensor
     landmarks: Tensor
+    coefficients: Coefficients | None
+    chances: Tensor
 
 
 class EstimatorTraining:
@@ -68,10 +77,17 @@ class EstimatorTraining:
         device = processes.device
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         try:
-            self.estimator = load_face_estimator(config.face_model, device)
+            own = config.stage == 0 or config.network == "facemesh"
+            self.estimator = load_face_estimator(config.face_model, device, own)
         except (ValueError, ImportError) as error:
             raise ConfigError(f"face_model: {error}") from error
-        regressor = CoefficientRegressor(self.estimator.sizes, config.width, config.depth)
+        sizes = self.estimator.sizes
+        facemesh = config.network == "facemesh"
+        regressor = (
+            FaceMeshRegressor(sizes, config.width)
+            if facemesh
+            else CoefficientRegressor(sizes, config.width, config.depth)
+        )
         if config.initial_regressor:
             load_checkpoint(config.initial_regressor, regressor)
         else:
@@ -92,7 +108,7 @@ class EstimatorTraining:
     def train_step(self, batches: Sequence[OcclusionBatch]) -> dict[str, Tensor]:
         """See `engine.Task`."""
         scalars: dict[str, Tensor] = {}
-        terms_of = self._teaching_terms if self.config.stage == 2 else self._fitting_terms
+        terms_of = (self._exact_terms, self._fitting_terms, self._teaching_terms)[self.config.stage]
         (optimizer,) = self.optimizers.values()
         optimizer.zero_grad()
         for batch in batches:
@@ -104,6 +120,27 @@ class EstimatorTraining:
         self.processes.average_gradients(self.regressor.parameters())
         optimizer.step()
         return scalars
+
+    def _exact_terms(self, faces: Faces) -> dict[str, tuple[float, Tensor]]:
+        """Stage 0: weight and value of each loss that is on."""
+        config = self.config
+        covered, mirrored = (faces.chances < faces.chances.new_tensor([config.occluded_share, config.mirrored_share])).T
+        shown = torch.where(covered[:, None, None, None], faces.occluded, faces.original)
+        shown = torch.where(mirrored[:, None, None, None], shown.flip(3), shown)
+        truth = _chosen(mirrored, self.estimator.mirrored(faces.coefficients), faces.coefficients)
+        with self._autocast():
+            regressed, log_deviations = self.regressor.estimate(self._features(shown))
+        found = from_regressed(regressed.float(), self.estimator.sizes)
+        log_deviations = None if log_deviations is None else log_deviations.float()
+        points, true_points = self.estimator.landmarks_of(found), self.estimator.landmarks_of(truth)
+        terms = {
+            "coefficients": (
+                config.coefficient_weight,
+                losses.coefficient_likelihood(found, truth, log_deviations),
+            ),
+            "landmarks": (config.landmark_weight, losses.point_distances(points, true_points)),
+        }
+        return {name: (weight, value) for name, (weight, value) in terms.items() if weight}
 
     def _fitting_terms(self, faces: Faces) -> dict[str, tuple[float, Tensor]]:
         """Stage 1: weight and value of each loss that is on."""
@@ -133,8 +170,8 @@ class EstimatorTraining:
             wanted = self.teacher.coefficients(wanted_features).float()
         wanted_features = [each.float() for each in wanted_features]
         features, regressed = self._regress(faces.occluded)
-        wanted_points = self.estimator.faces(wanted).landmarks
-        points = self.estimator.faces(regressed).landmarks
+        wanted_points = self.estimator.landmarks(wanted)
+        points = self.estimator.landmarks(regressed)
         terms = {
             "coefficients": (config.coefficient_weight, mse_loss(regressed, wanted)),
             "landmarks": (config.landmark_weight, losses.landmark_distances(points, wanted_points)),
@@ -150,17 +187,20 @@ class EstimatorTraining:
         """Normalised errors of the 68 points, of the averaged regressor on held-out faces.
 
         `landmarks_clean`, `landmarks_occluded`: against the shard's points. `drift`: of the covered face's
-        estimate from the one of the clean face, the teacher's in stage 2. `teacher_...`: the teacher's.
+        estimate from the one of the clean face, the teacher's in stage 2. `teacher_...`: the teacher's. In stage 0
+        `rotation_clean`, `rotation_occluded`, too: angles in degrees to the true rotation.
         """
         sums: dict[str, Tensor] = {}
         averaged = self.averaged["regressor"].network
         for batch in batches:
             faces = self._on_device(batch)
-            clean, occluded = (self._faces_of(averaged, each).landmarks for each in (faces.original, faces.occluded))
-            points = {"": (clean, occluded)}
+            clean, occluded = (self._regressed(averaged, each) for each in (faces.original, faces.occluded))
+            rows = {"": (clean, occluded)}
             if self.teacher is not None:
-                teacher = [self._faces_of(self.teacher, each).landmarks for each in (faces.original, faces.occluded)]
-                points["teacher_"] = tuple(teacher)
+                rows["teacher_"] = tuple(
+                    self._regressed(self.teacher, each) for each in (faces.original, faces.occluded)
+                )
+            points = {prefix: tuple(self.estimator.landmarks(each) for each in pair) for prefix, pair in rows.items()}
             reference = points.get("teacher_", points[""])[0]
             for prefix, (on_clean, on_occluded) in points.items():
                 scores = {
@@ -168,6 +208,8 @@ class EstimatorTraining:
                     "landmarks_occluded": losses.normalised_errors(on_occluded, faces.landmarks),
                     "drift": losses.normalised_errors(on_occluded, reference),
                 }
+                if faces.coefficients is not None:
+                    scores |= self._rotation_errors(*rows[prefix], faces.coefficients)
                 for name, value in scores.items():
                     part = torch.tensor([float(value.double().sum()), float(len(value))])
                     sums[prefix + name] = sums.get(prefix + name, 0) + part
@@ -194,10 +236,21 @@ class EstimatorTraining:
             regressed = self.regressor.coefficients(features)
         return [each.float() for each in features], regressed.float()
 
-    def _faces_of(self, network: CoefficientRegressor, pictures: Tensor) -> EstimatedFaces:
+    def _regressed(self, network: Regressor, pictures: Tensor) -> Tensor:
         with self._autocast():
-            regressed = network(pictures)
-        return self.estimator.faces(regressed.float())
+            return network(pictures).float()
+
+    def _faces_of(self, network: Regressor, pictures: Tensor) -> EstimatedFaces:
+        return self.estimator.faces(self._regressed(network, pictures))
+
+    def _rotation_errors(self, clean: Tensor, occluded: Tensor, truth: Coefficients) -> dict[str, Tensor]:
+        """Angles (B,) of rows (B,C) to the truth, degrees."""
+        true_rotation = rotation_matrix(truth.pose)
+        angles = {}
+        for name, row in (("rotation_clean", clean), ("rotation_occluded", occluded)):
+            found = from_regressed(row, self.estimator.sizes)
+            angles[name] = losses.turned_by(rotation_matrix(found.pose), true_rotation)
+        return angles
 
     def _identity_loss(self, picture: Tensor, covered: Tensor, photo: Tensor) -> Tensor:
         """Of the rendering, in front of the photo's surroundings."""
@@ -217,7 +270,19 @@ class EstimatorTraining:
         if self.parsing is not None and self.config.stage == 1:
             labels = self.parsing.labels(original)
             mask = torch.isin(labels, labels.new_tensor([LABELS.index(name) for name in _FACE_LABELS]))
-        return Faces(original, occluded, mask, batch.landmarks.to(device))
+        exact = None
+        if self.config.stage == 0:
+            exact = Coefficients.split(batch.coefficients.to(device), self.estimator.sizes)
+        return Faces(original, occluded, mask, batch.landmarks.to(device), exact, batch.chances.to(device))
 
     def _autocast(self) -> AbstractContextManager:
         return torch.autocast(self.processes.device.type, torch.bfloat16, enabled=self._half)
+
+
+def _chosen(where: Tensor, ones: Coefficients, others: Coefficients) -> Coefficients:
+    """Some faces of one mini-batch, the others of another; where: (B,) bool."""
+    parts = {
+        name: torch.where(where.view(-1, *[1] * (value.dim() - 1)), value, getattr(others, name))
+        for name, value in vars(ones).items()
+    }
+    return Coefficients(**parts)

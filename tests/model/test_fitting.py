@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from cfr.model.camera import FOCAL_LENGTH, project
+from cfr.model.camera import FOCAL_LENGTH, project, rotation_matrix
 from cfr.model.coefficients import Coefficients, coefficient_layout
-from cfr.model.landmark_fit import LandmarkFitter
+from cfr.model.landmark_fit import LandmarkFitter, ShapePrior
 from cfr.model.occlusion import OccluderDetector
 from cfr.model.occlusion_metrics import psnr
 from cfr.model.photometric_fit import PhotometricFitter
@@ -35,6 +35,39 @@ def test_a_fifth_of_the_landmarks_may_be_anywhere(face_model, rendered_faces):
     landmarks[:, wrong, :2] += torch.tensor([25.0, -25.0])
     fit = LandmarkFitter(face_model).fit(landmarks, torch.zeros(2))
     torch.testing.assert_close(fit.pose, rendered_faces.coefficients.pose, rtol=0, atol=5.0)
+
+
+def _prior(faces, deviation: float, turn: float = 0.0) -> ShapePrior:
+    """The truth, but turned by some degrees of yaw; rotation and translation are known to a deviation."""
+    truth = faces.coefficients
+    size = truth.identity.shape[1] + truth.expression.shape[1] + 6
+    deviations = torch.full((2, size), 0.3)
+    deviations[:, -6:] = deviation
+    rotation = rotation_matrix(truth.pose + torch.tensor([turn, 0.0, 0.0]))
+    return ShapePrior(truth.identity, truth.expression, rotation, truth.translation, deviations)
+
+
+def test_a_sure_prior_outweighs_landmarks_and_an_unsure_one_does_not(face_model, rendered_faces):
+    """A prior 10 degrees off: the fit stays there if it is said to be sure, and goes where the landmarks are if not."""
+    fitter, landmarks = LandmarkFitter(face_model), _landmarks(face_model, rendered_faces)
+    truth = rendered_faces.coefficients.pose[:, 0]
+    sure = fitter.fit(landmarks, torch.zeros(2), _prior(rendered_faces, 1e-4, turn=10.0))
+    unsure = fitter.fit(landmarks, torch.zeros(2), _prior(rendered_faces, 1.0, turn=10.0))
+    torch.testing.assert_close(sure.pose[:, 0], truth + 10, rtol=0, atol=0.5)
+    torch.testing.assert_close(unsure.pose[:, 0], truth, rtol=0, atol=1.0)
+    assert (unsure.error < 0.01).all()
+
+
+def test_a_right_prior_holds_the_fit_where_landmarks_are_wrong(face_model, rendered_faces):
+    """Half of the landmarks far off: the fit alone is drawn away, with the prior it stays within two degrees."""
+    landmarks = _landmarks(face_model, rendered_faces)
+    wrong = torch.randperm(468, generator=torch.Generator().manual_seed(0))[:234]
+    landmarks[:, wrong, :2] += torch.tensor([25.0, -10.0])
+    fitter, truth = LandmarkFitter(face_model), rendered_faces.coefficients.pose
+    held = fitter.fit(landmarks, torch.zeros(2), _prior(rendered_faces, 0.02))
+    alone = fitter.fit(landmarks, torch.zeros(2))
+    assert ((held.pose - truth).abs().amax(1) < 2).all()
+    assert ((alone.pose - truth).abs().amax(1) > (held.pose - truth).abs().amax(1)).all()
 
 
 def _photometric(model, faces, photo):

@@ -3,6 +3,8 @@
 import io
 import json
 import re
+import shutil
+from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
@@ -292,5 +294,56 @@ def test_what_is_no_pair_shard_is_said_so(tmp_path, capsys, content):
         pq.write_table(pa.table({"image_id": ["a"]}), path)
     assert main(["view", str(path)]) == 2
     error = capsys.readouterr().err
-    known = ("no shards at", "not a readable Parquet file", "is neither a pair nor a frontal shard")
+    known = ("no shards at", "not a readable Parquet file", "holds no pairs, frontal or occluded faces")
     assert any(text in error for text in known)
+
+
+@pytest.fixture(scope="module")
+def occluded(tmp_path_factory, photos_dir) -> Path:
+    """An output of `cfr occlude`: two covered copies of a real face."""
+    folder = tmp_path_factory.mktemp("occlude")
+    (folder / "in").mkdir()
+    shutil.copy(photos_dir / "astronaut.png", folder / "in")
+    assert main(["ingest", str(folder / "in"), "--output", str(folder / "shards")]) == 0
+    job = ["occlude", "--input", str(folder / "shards"), "--output", str(folder / "occluded"), "--copies", "2"]
+    assert main(job) == 0
+    return folder / "occluded"
+
+
+def test_the_sheet_of_occluded_faces_shows_them_uncovered_their_occluder_and_their_landmarks(occluded, tmp_path):
+    assert main(["view", str(occluded), "--output", str(tmp_path / "sheet.png")]) == 0
+    table = pq.read_table(next((occluded / "occluded").glob("*.parquet")))
+    sheet = load(tmp_path / "sheet.png")
+    assert sheet.height == layout.HEADER + 2 * layout.ROW_STEP + layout.MARGIN // 2
+    for line, row in enumerate(table.to_pylist()):
+        shown = [tile(sheet, column, line).astype(int) for column in range(4)]
+        for column, name in enumerate(("occluded", "original")):
+            stored = load(io.BytesIO(row[name]["bytes"])).resize((layout.TILE,) * 2, Image.Resampling.LANCZOS)
+            assert np.abs(shown[column] - np.asarray(stored)).max() <= 1
+        mask = Image.open(io.BytesIO(row["occluder_mask"]["bytes"])).resize(
+            (layout.TILE,) * 2, Image.Resampling.NEAREST
+        )
+        covered = np.asarray(mask) > 127
+        # White on the occluder, but for its outline, which the enlargement blurs; elsewhere grey or black.
+        assert (shown[2].min(-1) > 200)[covered].mean() > 0.9
+        assert (shown[2].max(-1) < 200)[~covered].mean() > 0.95
+        marked = np.abs(shown[3] - shown[1]).max(-1) > 60
+        for x, y in np.reshape(row["landmarks68"], (68, 2)) * layout.TILE / 224:
+            assert marked[int(y) - 2 : int(y) + 3, int(x) - 2 : int(x) + 3].any()
+        green, red = (shown[3][..., colour] - shown[3][..., 1 - colour] > 120 for colour in (1, 0))
+        assert (green & marked)[~covered].sum() > 100
+        assert not (green & marked)[covered].sum() > 20
+        assert (red & marked).any() == any(
+            np.asarray(Image.open(io.BytesIO(row["occluder_mask"]["bytes"])))[int(y), int(x)] > 127
+            for x, y in np.reshape(row["landmarks68"], (68, 2))
+        )
+
+
+def test_the_gallery_of_occluded_faces_can_be_filtered(occluded, tmp_path):
+    command = ["view", str(occluded), "--html", str(tmp_path / "gallery"), "--where", "copy_index = 1"]
+    assert main(command) == 0
+    page = (tmp_path / "gallery" / "index.html").read_text()
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+    assert [row["values"]["copy_index"] for row in data["rows"]] == [1]
+    assert data["index"] == "copy"
+    assert set(data["rows"][0]["files"]) == {"occluded", "original", "occluder_mask", "landmarks"}

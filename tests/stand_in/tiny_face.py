@@ -12,15 +12,18 @@ from cfr.model.estimated_faces import load_face_estimator
 
 GRID = 17
 SIZES = (3, 2, 2)
+# FaceMesh points that an alignment needs, as places (u, v) on the grid: corners of eyes and mouth, tip of the nose.
+FIVE_POINTS = {33: (-0.5, -0.25), 133: (-0.3, -0.25), 362: (0.3, -0.25), 263: (0.5, -0.25), 1: (0, 0.15)}
+FIVE_POINTS |= {61: (-0.3, 0.5), 291: (0.3, 0.5)}
 
 
-def write_face_model(path: Path) -> Path:
+def write_face_model(path: Path, nose: float = 0.22) -> Path:
     """A half ellipsoid with a nose, brows, eyes and lips, in the layout of the package's face model."""
     v, u = (axis.ravel() for axis in np.mgrid[-1 : 1 : GRID * 1j, -1 : 1 : GRID * 1j])
     radius = np.minimum(np.hypot(u, v), 1)
     x, y = 0.72 * u * np.sqrt(1 - v**2 / 2), 0.95 * -v * np.sqrt(1 - u**2 / 2)
-    nose = np.exp(-((u / 0.15) ** 2) - ((v - 0.1) / 0.3) ** 2)
-    z = 0.6 * np.sqrt(1.05 - radius**2) + 0.22 * nose - 0.2
+    bump = np.exp(-((u / 0.15) ** 2) - ((v - 0.1) / 0.3) ** 2)
+    z = 0.6 * np.sqrt(1.05 - radius**2) + nose * bump - 0.2
     cell = np.arange((GRID - 1) ** 2)
     corner = cell + cell // (GRID - 1)
     a, b, c, d = corner, corner + 1, corner + GRID, corner + GRID + 1
@@ -32,11 +35,15 @@ def write_face_model(path: Path) -> Path:
     identity = [
         np.stack([0.08 * u, zero, zero], 1),
         np.stack([zero, -0.08 * v, zero], 1),
-        np.stack([zero, zero, nose / 9], 1),
+        np.stack([zero, zero, bump / 9], 1),
     ]
     expression = [np.stack([zero, -0.15 * lips, zero], 1), np.stack([zero, 0.1 * dark, zero], 1)]
     albedo = [np.tile([0.2, 0.2, 0.2], (len(u), 1)), lips[:, None] * [0.3, -0.2, -0.2]]
     rows = np.random.default_rng(0).choice(len(triangles), 68, replace=False)
+    middle_u, middle_v = u[triangles].mean(1), v[triangles].mean(1)
+    facemesh = np.zeros(468, int)
+    for point, place in FIVE_POINTS.items():
+        facemesh[point] = np.argmin(np.hypot(middle_u - place[0], middle_v - place[1]))
     arrays = {
         "mean_shape": np.stack([x, y, z], 1),
         "identity_basis": np.stack(identity),
@@ -50,7 +57,7 @@ def write_face_model(path: Path) -> Path:
         "identity_mirror": np.ones(3),
         "expression_mirror": np.arange(2),
         "frozen_expressions": np.zeros(2, bool),
-        "facemesh_triangles": np.zeros(468, int),
+        "facemesh_triangles": facemesh,
         "facemesh_barycentric": np.full((468, 3), 1 / 3),
         "ibug68_triangles": rows,
         "ibug68_barycentric": np.full((68, 3), 1 / 3),
@@ -71,7 +78,7 @@ def random_rows(count: int, seed: int) -> torch.Tensor:
 
 
 def rendered(face_model: Path, count: int, seed: int) -> dict[str, np.ndarray]:
-    """Original and occluded (N,224,224,3) and face mask (N,224,224) uint8, landmarks (N,68,2) float32."""
+    """Original and occluded (N,224,224,3) and face mask (N,224,224) uint8, landmarks (N,68,2) and coefficients."""
     estimator = load_face_estimator(face_model)
     generator = np.random.default_rng(seed)
     faces = estimator.faces(random_rows(count, seed))
@@ -85,7 +92,8 @@ def rendered(face_model: Path, count: int, seed: int) -> dict[str, np.ndarray]:
         width, height = generator.integers(30, 75, 2)
         picture[y : y + height, x : x + width] = generator.integers(0, 256, 3)
     mask = covered.numpy().astype(np.uint8) * 255
-    return {"original": original, "occluded": occluded, "face_mask": mask, "landmarks": faces.landmarks.numpy()}
+    numbers = {"landmarks": faces.landmarks.numpy(), "coefficients": faces.coefficients.concatenated().numpy()}
+    return {"original": original, "occluded": occluded, "face_mask": mask, **numbers}
 
 
 def write_occlusions(folder: Path, face_model: Path, rows: int = 32, seed: int = 0) -> Path:
@@ -95,6 +103,7 @@ def write_occlusions(folder: Path, face_model: Path, rows: int = 32, seed: int =
     data = {
         "occlusion_id": pa.array([f"{name}#0.0" for name in names]),
         "image_id": pa.array(names),
+        "coefficients": pa.array(values["coefficients"].tolist(), pa.list_(pa.float32())),
         "landmarks68": pa.array(values["landmarks"].reshape(rows, -1).tolist(), pa.list_(pa.float32(), 136)),
     }
     for column in ("original", "occluded", "face_mask"):

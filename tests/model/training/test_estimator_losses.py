@@ -5,6 +5,7 @@ import torch
 from tiny_face import random_rows, write_face_model
 
 from cfr.model import estimator_losses as losses
+from cfr.model.camera import rotation_matrix, rotation_vectors
 from cfr.model.estimated_faces import BaselFaceEstimator, MorphableFaceEstimator, load_face_estimator
 from cfr.model.face_model import MorphableModel
 from cfr.model.paper.face_model import BaselFaceModel
@@ -29,6 +30,8 @@ GEOMETRIC = {
         faces.coefficients.identity, faces.coefficients.expression, faces.coefficients.albedo
     ),
     "light": lambda faces, truth: losses.white_light(faces.coefficients.light),
+    "points": lambda faces, truth: losses.point_distances(faces.landmarks, truth.landmarks),
+    "likelihood": lambda faces, truth: losses.coefficient_likelihood(faces.coefficients, truth.coefficients, None),
 }
 
 
@@ -36,6 +39,60 @@ GEOMETRIC = {
 def test_gradients_of_losses_of_coefficients_and_points(tiny, name):
     truth = tiny.faces(random_rows(2, 1).double())
     agrees(lambda rows: GEOMETRIC[name](tiny.faces(rows), truth), random_rows(2, 2))
+
+
+def test_a_network_that_knows_its_errors_is_more_likely(tiny):
+    """Of all deviations the one that the errors have is the most likely; gradients are those of finite differences."""
+    found, truth = (tiny.faces(random_rows(64, seed).double()).coefficients for seed in (1, 2))
+    deviation = losses.geometry_errors(found, truth).square().mean(0).sqrt().log().expand(64, -1)
+    plain = {
+        shift: torch.distributions.Normal(0, (deviation + shift).exp())
+        .log_prob(losses.geometry_errors(found, truth))
+        .mean()
+        for shift in (-0.5, 0.0, 0.5)
+    }
+    assert plain[0.0] > max(plain[-0.5], plain[0.5])
+    log = deviation.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(losses.coefficient_likelihood(found, truth, log), log)
+    # The weight of an error is not differentiated, so that the deviations still end where the likelihood is largest.
+    assert gradient.mean(0).abs().max() < 1e-9
+    (gradient,) = torch.autograd.grad(losses.coefficient_likelihood(found, truth, log + 0.5), log)
+    assert (gradient.mean(0) > 0).all()
+
+
+def test_rotation_vectors_are_axis_and_angle():
+    base = rotation_matrix(torch.tensor([[40.0, -10.0, 20.0]], dtype=torch.double))
+    for axis in range(3):
+        for degrees in (-120.0, -5.0, 0.0, 3.0, 90.0):
+            angle = torch.tensor(degrees, dtype=torch.double).deg2rad()
+            vector = torch.zeros(3, dtype=torch.double)
+            vector[axis] = angle
+            cross = torch.zeros(3, 3, dtype=torch.double)
+            cross[[2, 0, 1], [1, 2, 0]], cross[[1, 2, 0], [2, 0, 1]] = vector, -vector
+            found = rotation_vectors(torch.matrix_exp(cross) @ base, base)[0]
+            expected = torch.zeros(3, dtype=torch.double)
+            expected[axis] = 2 * (angle / 2).sin()
+            torch.testing.assert_close(found, expected, atol=1e-9, rtol=0)
+            assert losses.turned_by(torch.matrix_exp(cross) @ base, base).item() == pytest.approx(
+                abs(degrees), abs=1e-5
+            )
+
+
+def test_mirrored_coefficients_are_the_mirrored_face(tiny):
+    """Of the package's face: vertices of the mirrored face are those of the face on the other side."""
+    own = load_face_estimator("default")
+    generator = torch.Generator().manual_seed(0)
+    row = torch.randn(2, sum(own.sizes) + 33, generator=generator) * 0.3
+    faces = own.faces(row)
+    mirrored = own.mirrored(faces.coefficients)
+    vertices = own.model.shape(mirrored.identity, mirrored.expression)
+    there = own.model.shape(faces.coefficients.identity, faces.coefficients.expression)[:, own.model.mirror]
+    torch.testing.assert_close(vertices, there * torch.tensor([-1.0, 1.0, 1.0]), atol=5e-3, rtol=0)
+    middle = tuple(range(27, 31))  # bridge of the nose
+    points = own.landmarks_of(mirrored)[:, middle]
+    expected = faces.landmarks[:, middle] * torch.tensor([-1.0, 1.0]) + torch.tensor([224.0, 0.0])
+    torch.testing.assert_close(points, expected, atol=0.5, rtol=0)
+    torch.testing.assert_close(own.landmarks(row), faces.landmarks, atol=0.01, rtol=0)
 
 
 def test_gradient_of_skin_uniformity(tiny):

@@ -1,0 +1,50 @@
+"""`--fitter` and `--regressor`: what pose and shape are taken from."""
+
+import argparse
+import os
+
+from cfr.pipeline.errors import UserError
+from cfr.transforms.models import FITTERS
+
+
+def add_fitter_arguments(parser: argparse.ArgumentParser, note: str = "") -> None:
+    """The two flags; note: what else `--regressor` may be, for the help."""
+    add = parser.add_argument
+    add("--fitter", choices=FITTERS, default=FITTERS[0], help=f"what tells pose and shape (default: {FITTERS[0]})")
+    add("--regressor", metavar="FILE", help=f"for --fitter, made by `cfr train-estimator`{note}")
+
+
+def photo_fitter(args: argparse.Namespace):
+    """Fitter of whole photos, as the flags want it.
+
+    Raises:
+        UserError: the regressor's file is missing or does not fit.
+    """
+    from cfr.model.checkpoints import CheckpointError
+    from cfr.model.photo_fits import PhotoFitter
+
+    weights = regressor_weights(args)
+    try:
+        return PhotoFitter(fitter=args.fitter, regressor=weights)
+    except CheckpointError as error:
+        raise UserError(str(error)) from None
+
+
+def regressor_weights(args: argparse.Namespace) -> str:
+    """Path of `--regressor` for `--fitter`; "" where none is used.
+
+    Raises:
+        UserError: there is no such file, or there is none where one is needed, or one where none is.
+    """
+    if args.fitter == FITTERS[0]:
+        if args.regressor:
+            raise UserError("--regressor goes with --recipe paper, or with --fitter regressor or regressor+landmarks")
+        return ""
+    if not args.regressor:
+        raise UserError(
+            f"--fitter {args.fitter} needs --regressor FILE, trained for the face model in use: "
+            "cfr train-estimator --stage 0 --network facemesh"
+        )
+    if not os.path.isfile(args.regressor):
+        raise UserError(f"--regressor {args.regressor}: no such file; `cfr train-estimator` makes it")
+    return os.path.abspath(args.regressor)
