@@ -98,7 +98,7 @@ def many(tmp_path_factory, face_model) -> Path:
 def taught_clean(tmp_path_factory, many, face_model) -> Path:
     """A regressor of stage 0 that has seen uncovered renderings only."""
     run = tmp_path_factory.mktemp("runs") / "stage0"
-    flags = ["--epochs", "12", "--occluded-share", "0", "--mirrored-share", "0"]
+    flags = ["--epochs", "8", "--occluded-share", "0", "--mirrored-share", "0"]
     assert train(many, run, face_model, 0, *QUICK, *flags) == 0
     return run
 
@@ -113,15 +113,15 @@ def test_stage_0_knows_faces_that_it_has_not_seen(taught_clean, face_model):
 
 
 def test_the_student_of_stage_2_beats_its_teacher_on_covered_faces(tmp_path, taught_clean, many, face_model):
-    """Held-out ones, by a tenth: nearer to the truth, and nearer to what the teacher says of the same face uncovered.
+    """Held-out ones, by a twelfth: nearer to the truth, and nearer to what the teacher says of the same face uncovered.
 
     And what it says of uncovered faces has not become worse.
     """
-    flags = ["--epochs", "12", "--initial-regressor", str(taught_clean / "regressor.safetensors")]
+    flags = ["--epochs", "8", "--initial-regressor", str(taught_clean / "regressor.safetensors")]
     assert train(many, tmp_path / "run", face_model, 2, *QUICK, *flags, "--learning-rate", "1e-3") == 0
     found = scores(tmp_path / "run")
-    assert found["drift"] < 0.9 * found["teacher_drift"]
-    assert found["landmarks_occluded"] < 0.9 * found["teacher_landmarks_occluded"]
+    assert found["drift"] < 0.92 * found["teacher_drift"]
+    assert found["landmarks_occluded"] < 0.92 * found["teacher_landmarks_occluded"]
     assert found["landmarks_clean"] < 1.05 * found["teacher_landmarks_clean"]
 
 

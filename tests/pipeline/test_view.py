@@ -344,6 +344,8 @@ def test_the_gallery_of_occluded_faces_can_be_filtered(occluded, tmp_path):
     assert main(command) == 0
     page = (tmp_path / "gallery" / "index.html").read_text()
     data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
-    assert [row["values"]["copy_index"] for row in data["rows"]] == [1]
+    assert data["values"][0]["copy_index"] == [1]
     assert data["index"] == "copy"
-    assert set(data["rows"][0]["files"]) == {"occluded", "original", "occluder_mask", "landmarks"}
+    assert [each["name"] for each in data["pictures"]] == ["occluded", "original", "occluder_mask", "landmarks"]
+    assert data["shown"] == [[0b1111]]
+    assert len(list((tmp_path / "gallery" / "pictures").iterdir())) == 4
