@@ -20,7 +20,7 @@ from cfr.model.shape_estimate import ShapeEstimator
 from cfr.model.turned_landmarks import TurnedLandmarkHead, TurnedLandmarks, with_turned_landmarks
 
 # How many times larger than the regressor's own deviations its errors on photographs are taken to be.
-DEVIATION_SCALE = 1.5
+DEVIATION_SCALE = 2.0
 
 
 @dataclass(frozen=True)
