@@ -5,8 +5,8 @@
 
 The networks and losses are the paper's in both cases, the weights are random, the pictures noise. `plain` does what a
 straightforward step does: it runs the generator again for its own half, backpropagates the critic's loss into it,
-collects gradients of the critic that nobody uses, and keeps graphs of the target's features and embedding. Every
-measurement is a process of its own, `cfr` and `plain` take turns, figures are medians.
+collects gradients of the critic that nobody uses, keeps graphs of the target's features and embedding, and leaves every
+convolution to torch. Every measurement is a process of its own, `cfr` and `plain` take turns, figures are medians.
 """
 
 import argparse
@@ -21,10 +21,12 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from cfr.model import losses
 from cfr.model.networks.identity_encoder import IdentityEncoder, identity_crop
 from cfr.model.networks.perceptual import ResNet50Slices, VGG19Slices
+from cfr.model.networks.winograd import TrainableWinogradConv2d
 from cfr.model.training.config import resolve
 from cfr.model.training.gan_config import TrainConfig, with_paper_weights
 from cfr.model.training.gan_training import GanTraining, Pairs
@@ -73,6 +75,8 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as name:
         training = GanTraining(config_for(args, Path(name)), Processes.start("cpu"), lambda *_: None)
+    if args.only == "plain":
+        leave_convolutions_to_torch(training.generator)
     step = training.train_step if args.only == "cfr" else lambda batches: plain_step(training, batches[0])
     step([noise(args)])
     seconds, cpu = [], []
@@ -83,6 +87,13 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
         cpu.append((time.process_time() - started_cpu) / args.batch)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"seconds": statistics.median(seconds), "cpu": statistics.median(cpu), "memory": memory}
+
+
+def leave_convolutions_to_torch(network: nn.Module) -> None:
+    """No algorithm of ours in training."""
+    for module in network.modules():
+        if isinstance(module, TrainableWinogradConv2d):
+            module.__class__ = nn.Conv2d
 
 
 def config_for(args: argparse.Namespace, folder: Path) -> TrainConfig:
