@@ -49,6 +49,7 @@ setup(
         "pyrender": ["pyrender==0.1.45"],
         "test": [
             "apache-beam[aws]",
+            "datasets>=4",
             "flask-cors>=5",
             "flask>=3",
             "hypothesis>=6",

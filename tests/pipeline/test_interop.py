@@ -1,4 +1,4 @@
-"""Layouts of other tools that `cfr ingest` takes: webdataset tars and img2dataset's folders."""
+"""Other tools: webdataset tars and img2dataset's folders as input, outputs in Hugging Face `datasets`."""
 
 import io
 import json
@@ -83,3 +83,28 @@ def test_img2dataset_parquet_is_an_input_as_it_is(tmp_path, jpeg, capsys):
     assert [(row["image_id"], row["caption"]) for row in rows] == [("000000000", "a face")]
     failures = pq.read_table(output / "failures").to_pylist()
     assert [(row["image_id"], row["reason"]) for row in failures] == [("000000001", "empty_image")]
+
+
+def test_datasets_shows_the_pictures(tmp_path, photos_dir, monkeypatch):
+    """`load_dataset("parquet")` gives pictures, not bytes, from image shards and from pairs."""
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import datasets
+
+    datasets.disable_progress_bars()
+    assert main(["ingest", str(photos_dir / "astronaut.png"), "--output", str(tmp_path / "shards")]) == 0
+    files = str(tmp_path / "shards" / "*.parquet")
+    assert main(["pairs", "--input", files, "--output", str(tmp_path / "pairs")]) == 0
+
+    def loaded(pattern: str) -> datasets.Dataset:
+        return datasets.load_dataset("parquet", data_files=pattern, split="train", cache_dir=str(tmp_path / "cache"))
+
+    photos = loaded(files)
+    assert photos[0]["image"].size == (512, 512)
+    pairs = loaded(str(tmp_path / "pairs" / "pairs" / "*.parquet"))
+    pictures = ("target", "rotated", "guidance", "occlusion_mask", "occluder_mask", "face_mask")
+    for name in pictures:
+        assert isinstance(pairs.features[name], datasets.Image)
+        assert pairs[0][name].size == (224, 224)
+        assert pairs[0][name].mode == ("L" if name.endswith("mask") else "RGB")
+    assert pairs[0]["image_id"] == "astronaut.png" and abs(pairs[0]["yaw"]) < 15
