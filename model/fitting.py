@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cfr.model.alignment import CROP_IN_CONTEXT
 from cfr.model.coefficients import Coefficients
+from cfr.model.covered_mouth import CoveredMouth
 from cfr.model.face_landmarks import FaceMesh, dense_landmarks
 from cfr.model.face_model import MorphableModel
 from cfr.model.landmark_fit import LandmarkFit, LandmarkFitter
@@ -66,12 +67,14 @@ class FaceFitter:
         self.landmark_fitter = LandmarkFitter(self.model)
         self.photometric_fitter = PhotometricFitter(self.model)
         self.occluder_detector = OccluderDetector(self.model)
+        self.covered_mouth = CoveredMouth(self.model)
 
     @torch.inference_mode()
     def fit(self, context: Tensor, landmarks5: Tensor) -> FaceFit:
         """Fit every face of a mini-batch.
 
-        Light and albedo are fitted twice: what the first guidance shows to be covered is left out of the second fit.
+        Light and albedo are fitted twice: what the first guidance shows to be covered is left out of the second fit,
+        and a covered mouth is closed before it.
 
         Args:
             context: (B,320,320,3) uint8 RGB, the crop with its margin.
@@ -98,6 +101,11 @@ class FaceFitter:
         coefficients = _lit(coefficients, albedo, light)
         first_guidance = render_guidance(self.model, coefficients, mesh, gbuffer)
         covered = self.occluder_detector.detect(photo, first_guidance, gbuffer)
+        coefficients, changed = self.covered_mouth.closed(coefficients, mesh, covered)
+        if changed:
+            mesh = posed(self.model, coefficients)
+            gbuffer = mesh.rasterized(self.model.triangles)
+            samples = self.photometric_fitter.sample(photo, mesh, gbuffer)
         coefficients = _lit(coefficients, *self.photometric_fitter.refine(samples, albedo, light, covered))
         guidance = render_guidance(self.model, coefficients, mesh, gbuffer)
         return FaceFit(coefficients, guidance, gbuffer.covered, turned.landmarks, turned.score, shape.error)

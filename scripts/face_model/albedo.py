@@ -40,12 +40,32 @@ MOTTLING = 0.016
 # How much of the creases' missing sky light to paint in: light also bounces around inside them.
 OCCLUSION_STRENGTH = 1.1
 DARKEST_OCCLUSION = 0.30
+# The average of many faces is softer than any of them: brows, lips and lids differ in place and shape, and a photo
+# blurs what is small. How much of the painted contrast with the skin its luminance keeps (its colour, which people
+# share more, keeps the square root), and by how much its log luminance changes besides (lids and lips shade eyes and
+# teeth). The inside of the mouth stays dark: nothing else tells an open mouth from a mask.
+AVERAGE_CONTRAST = {
+    "brows": (0.4, 0.0),
+    "lips": (0.5, 0.0),
+    "lids": (0.65, 0.0),
+    "nostrils": (0.22, 0.0),
+    "teeth": (1.0, -0.1),
+    "sclera": (1.0, -0.1),
+    "iris": (0.75, 0.0),
+    "pupil": (0.7, 0.0),
+}
 
 
 @dataclass(frozen=True)
 class AlbedoModel:
-    """log_mean (V, 3), log_basis (A, V, 3) for unit-variance coefficients, float64; names (A,) of the coefficients."""
+    """Log albedo = log_mean + log_basis c with coefficients c of unit variance.
 
+    Attributes:
+        log_painted: (V, 3) float64, one face as a sharp photo shows it. log_mean: (V, 3), the average of many.
+        log_basis: (A, V, 3). names: (A,) of the coefficients.
+    """
+
+    log_painted: np.ndarray
     log_mean: np.ndarray
     log_basis: np.ndarray
     names: tuple[str, ...]
@@ -69,11 +89,13 @@ def build_albedo(
 
     The first coefficients are melanin, blood and undertone.
     """
-    mean = _paint_mean(regions, sky)
+    painted = _paint_face(regions, sky)
+    painted = (painted + painted[mirror]) / 2
+    mean = _average(painted, regions)
     mean = (mean + mean[mirror]) / 2
     fields = {**_tone_fields(regions), **_feature_fields(regions)}
     fields.update(_smooth_fields(vertices, triangles[part == "body"], mirror, regions))
-    return AlbedoModel(mean, np.stack(list(fields.values())), tuple(fields))
+    return AlbedoModel(painted, mean, np.stack(list(fields.values())), tuple(fields))
 
 
 def _over(log_colour: np.ndarray, weight: np.ndarray, colour: tuple[float, float, float]) -> np.ndarray:
@@ -81,8 +103,8 @@ def _over(log_colour: np.ndarray, weight: np.ndarray, colour: tuple[float, float
     return log_colour * (1 - weight[:, None]) + weight[:, None] * np.log(colour)
 
 
-def _paint_mean(regions: FaceRegions, sky: np.ndarray) -> np.ndarray:
-    """(V, 3) log sRGB of the average face."""
+def _paint_face(regions: FaceRegions, sky: np.ndarray) -> np.ndarray:
+    """(V, 3) log sRGB of a face of average colours."""
     w = regions.weights
     height = regions.points[:, 1] - regions.mouth[1]
     # Offsets in log sRGB that add up, like thin layers of pigment.
@@ -92,7 +114,7 @@ def _paint_mean(regions: FaceRegions, sky: np.ndarray) -> np.ndarray:
         (w["nose_tip"], (0.00, -0.06, -0.05)),
         (w["chin"], (0.00, -0.03, -0.03)),
         (w["ears"], (0.02, -0.05, -0.04)),
-        (w["neck"], (-0.10, -0.12, -0.14)),
+        (w["neck"], (0.01, -0.01, -0.02)),
         (w["under_eye"], (-0.05, -0.07, -0.055)),
         (w["nasolabial"], (-0.05, -0.07, -0.07)),
         (w["stubble"], (-0.09, -0.085, -0.065)),
@@ -166,6 +188,20 @@ def _paint_cavities(log_colour: np.ndarray, regions: FaceRegions) -> np.ndarray:
     return log_colour
 
 
+def _average(painted: np.ndarray, regions: FaceRegions) -> np.ndarray:
+    """(V, 3) log sRGB of the average of many faces; painted (V, 3) with the features of one."""
+    w = regions.weights
+    soft = {"brows": smoothstep(w["brows"], 0.1, 0.7), "lips": w["lips"], "lids": w["lids_upper"] + w["lids_lower"]}
+    skin = painted[regions.has("skin")].mean(0)
+    change = np.zeros_like(painted)
+    for name, (contrast, offset) in AVERAGE_CONTRAST.items():
+        weight = soft[name] if name in soft else regions.has(name)
+        luminance = (painted - skin).mean(1, keepdims=True)
+        colour = painted - skin - luminance
+        change += weight[:, None] * ((contrast - 1) * luminance + (contrast**0.5 - 1) * colour + offset)
+    return painted + change
+
+
 def _tone_fields(regions: FaceRegions) -> dict[str, np.ndarray]:
     """Skin tone (A, V, 3) by name: the pigments act on skin, less on lips, hardly on hair, eyes and teeth."""
     w = regions.weights
@@ -197,10 +233,10 @@ def _feature_fields(regions: FaceRegions) -> dict[str, np.ndarray]:
     upper_lip = smoothstep(regions.points[:, 1] - regions.mouth[1], -0.02, 0.04)
     # name: (weight, log-colour offset of one standard deviation)
     table = {
-        "lip_redness": (w["lips"], (0.02, -0.07, -0.05)),
-        "lip_darkness": (w["lips"], (-0.10, -0.09, -0.085)),
+        "lip_redness": (w["lips"], (0.03, -0.10, -0.07)),
+        "lip_darkness": (w["lips"], (-0.14, -0.13, -0.12)),
         "upper_lip_darkness": (w["lips"] * (upper_lip - 0.5), (-0.10, -0.10, -0.09)),
-        "brow_density": (w["brows"], (-0.15, -0.16, -0.16)),
+        "brow_density": (w["brows"], (-0.24, -0.25, -0.25)),
         "brow_warmth": (w["brows"], (0.07, 0.0, -0.07)),
         "brow_tail": (w["brows"] * np.clip((along_brow - 0.04) / 0.15, -1.3, 1.3), -0.16 * grey),
         "iris_brightness": (iris, (0.28, 0.31, 0.33)),

@@ -65,7 +65,7 @@ def build(data: AnnyData, views: int) -> dict[str, np.ndarray]:
     albedo = build_albedo(mean, mesh.triangles, mesh.part, mesh.mirror, regions, sky)
     # FaceMesh sees brows a little higher on people than on our renderings: landmarks are sought on raised ones.
     raised = build_regions(*surface, brow_shift=LANDMARK_BROW_SHIFT)
-    colours = np.exp(build_albedo(mean, mesh.triangles, mesh.part, mesh.mirror, raised, sky).log_mean)
+    colours = np.exp(build_albedo(mean, mesh.triangles, mesh.part, mesh.mirror, raised, sky).log_painted)
     arrays = {
         "mean_shape": mean,
         "identity_basis": identity.basis * scale,

@@ -35,9 +35,16 @@ def test_average_face_has_features_where_they_belong(model):
     )
     assert skin[0] > skin[1] > skin[2]
     assert lips[0] / lips[1] > 1.15 * skin[0] / skin[1]
-    assert brows.mean() < 0.7 * skin.mean()
+    assert brows.mean() < 0.8 * skin.mean()
     assert sclera.mean() > 1.3 * iris.mean() > 1.3 * pupil.mean()
-    assert nostrils.mean() < 0.5 * skin.mean()
+    assert nostrils.mean() < 0.8 * skin.mean()
+
+
+def test_what_may_be_covered_is_painted_as_people_look_on_average(model):
+    """Crisp nostrils, lips and brows in a slightly wrong place cost more than they bring."""
+    skin = _mean_colour(model, _zeros(model), "skin").mean()
+    for name in ("nostrils", "teeth", "lips", "brows"):
+        assert 0.5 * skin < _mean_colour(model, _zeros(model), name).mean() < 1.1 * skin, name
 
 
 def test_average_face_and_most_variation_are_mirror_symmetric(model):
