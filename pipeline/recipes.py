@@ -46,6 +46,7 @@ def models_of(args: argparse.Namespace) -> DefaultModels:
 
 
 def _visible_models(args: argparse.Namespace) -> DefaultModels:
+    regressor = regressor_weights(args)
     if args.parsing:
         raise UserError("--parsing goes with --recipe paper; the visible recipe has no use for it")
     if args.true_lab:
@@ -59,7 +60,7 @@ def _visible_models(args: argparse.Namespace) -> DefaultModels:
         face_model=face_model,
         detector_weights=detector_weights(args),
         fitter_kind=args.fitter,
-        regressor_weights=regressor_weights(args),
+        regressor_weights=regressor,
     )
 
 
