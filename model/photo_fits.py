@@ -15,6 +15,7 @@ from cfr.model.alignment import CROP_IN_CONTEXT, apply_affine, context_crop, cro
 from cfr.model.camera import CROP_SIZE, project
 from cfr.model.coefficients import Coefficients
 from cfr.model.detector import MTCNN
+from cfr.model.face_model import MorphableModel
 from cfr.model.fitting import FaceFitter
 from cfr.model.quality import fraction, quality, sharpness
 from cfr.model.rasterize import GBuffer
@@ -133,13 +134,16 @@ class PhotoFitter:
 
     Args:
         device: of the models and of the tensors of the results.
+        model: the face model that is fitted, on that device; the package's own if None.
         fitter, regressor: see `FaceFitter`.
     """
 
-    def __init__(self, device: str = "cpu", fitter: str = "landmarks", regressor: str = ""):
+    def __init__(
+        self, device: str = "cpu", model: MorphableModel | None = None, fitter: str = "landmarks", regressor: str = ""
+    ):
         self.device = torch.device(device)
         self.detector = MTCNN.load_default(device)
-        self.fitter = FaceFitter(device, fitter=fitter, regressor=regressor)
+        self.fitter = FaceFitter(device, model, fitter, regressor)
         self.model = self.fitter.model
 
     def detect(self, photo: Photo) -> tuple[np.ndarray, np.ndarray]:

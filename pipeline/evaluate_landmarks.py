@@ -23,6 +23,7 @@ from cfr.model.landmark_metrics import (
     yaw_bin,
 )
 from cfr.model.photo_fits import Photo, PhotoFailure
+from cfr.pipeline import face_model_flag
 from cfr.pipeline.errors import UserError
 from cfr.pipeline.fitter_arguments import add_fitter_arguments, photo_fitter
 from cfr.pipeline.labelled_photos import find_photos, read_photos, read_points
@@ -49,6 +50,7 @@ examples:
     parser.add_argument("--copies", type=int, default=2, metavar="N", help="occluded copies of a photo (default: 2)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the pasted occluders (default: 0)")
     add_fitter_arguments(parser)
+    face_model_flag.add_argument(parser)
 
 
 @dataclass(frozen=True)

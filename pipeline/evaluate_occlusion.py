@@ -12,6 +12,7 @@ from cfr.model.composites import FacePlace, Occluder, composites_of, load_occlud
 from cfr.model.images import ImageError
 from cfr.model.known_occlusion import difference_mask, score_occlusion
 from cfr.model.photo_fits import Photo, PhotoFit, PhotoFitter, carried_mask
+from cfr.pipeline import face_model_flag
 from cfr.pipeline.errors import UserError
 from cfr.pipeline.labelled_photos import find_photos, photo_name, read_photo, read_photos
 from cfr.pipeline.occlusion_report import ScoredPhoto, occlusion_report, occlusion_table
@@ -41,6 +42,7 @@ examples:
         help="share of hands and objects that take the skin's colour (default: 1/3)",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of kinds, places and sizes (default: 0)")
+    face_model_flag.add_argument(parser)
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class _Measurement:
 
     def __init__(self, args: argparse.Namespace):
         self.args = args
-        self.fitter = PhotoFitter()
+        self.fitter = PhotoFitter(model=face_model_flag.face_model(args))
         self.scored: list[ScoredPhoto] = []
         self.real: list[ScoredPhoto] = []
         self.failures: list[dict] = []

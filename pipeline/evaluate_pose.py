@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cfr.model.photo_fits import Photo, PhotoFailure
+from cfr.pipeline import face_model_flag
 from cfr.pipeline.errors import UserError
 from cfr.pipeline.fitter_arguments import add_fitter_arguments, photo_fitter
 from cfr.pipeline.labelled_photos import find_photos, photo_name, read_photos
@@ -25,6 +26,7 @@ example:
     parser.add_argument("folder", nargs="+", metavar="DIR", help="folders with frontal_* and profile_* photos")
     parser.add_argument("--limit", type=int, metavar="N", help="measure N photos of each view, evenly chosen")
     add_fitter_arguments(parser)
+    face_model_flag.add_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -52,7 +52,7 @@ examples:
   cfr evaluate verification --embeddings raw=raw.npy frontalised=turned.npy --ids ids.txt --folders"""
     add = parser.add_argument
     add("output", nargs="?", metavar="OUT", help="output folder of `cfr frontalize`, one pose per face")
-    add("--identity", metavar="FILE", help="IR-SE-50 checkpoint that embeds the pictures of OUT")
+    add("--identity", metavar="FILE|dlib", help="what embeds OUT's pictures: IR-SE-50 checkpoint, or extra [identity]")
     add("--embeddings", nargs="+", metavar="NAME=FILE", help="instead: embeddings by any recogniser, .npy (N,D)")
     add("--ids", metavar="FILE", help="image ids of the embeddings' rows, one a line")
     add("--apply", metavar="FILE", help="the gate's decision for each row, .npy (N,): adds gated to raw, frontalised")

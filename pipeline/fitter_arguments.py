@@ -4,6 +4,7 @@ import argparse
 import os
 
 from cfr.pipeline.errors import UserError
+from cfr.pipeline.face_model_flag import face_model
 from cfr.transforms.models import FITTERS
 
 
@@ -15,17 +16,17 @@ def add_fitter_arguments(parser: argparse.ArgumentParser, note: str = "") -> Non
 
 
 def photo_fitter(args: argparse.Namespace):
-    """Fitter of whole photos, as the flags want it.
+    """Fitter of whole photos, as the flags want it, `--face-model` among them.
 
     Raises:
-        UserError: the regressor's file is missing or does not fit.
+        UserError: the regressor's or the face model's file is missing or does not fit.
     """
     from cfr.model.checkpoints import CheckpointError
     from cfr.model.photo_fits import PhotoFitter
 
     weights = regressor_weights(args)
     try:
-        return PhotoFitter(fitter=args.fitter, regressor=weights)
+        return PhotoFitter(model=face_model(args), fitter=args.fitter, regressor=weights)
     except CheckpointError as error:
         raise UserError(str(error)) from None
 

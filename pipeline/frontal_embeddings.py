@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cfr.model.checkpoints import CheckpointError
-from cfr.model.frontalization.identity import IdentityComparison
+from cfr.model.frontalization.identity import load_comparison
 from cfr.model.frontalization.templates import TEMPLATES
 from cfr.pipeline import console
 from cfr.pipeline.errors import UserError
@@ -22,23 +22,23 @@ _COLUMNS = ("image_id", "pose_index", "yaw", "apply", "landmarks5", "frontal_lan
 _BATCH_ROWS = 16
 
 
-def embed_frontal_rows(output: str, checkpoint: str) -> tuple[list[str], np.ndarray, dict[str, np.ndarray]]:
-    """Embed the first face of every photo with IR-SE-50.
+def embed_frontal_rows(output: str, identity: str) -> tuple[list[str], np.ndarray, dict[str, np.ndarray]]:
+    """Embed the first face of every photo.
 
     Args:
         output: of `cfr frontalize`.
-        checkpoint: the encoder's file.
+        identity: IR-SE-50 checkpoint, or "dlib".
 
     Returns:
-        Image ids, yaw (N,) degrees, {"raw", "frontalised", "gated"}: (N,512) embeddings.
+        Image ids, yaw (N,) degrees, {"raw", "frontalised", "gated"}: (N,D) embeddings.
 
     Raises:
-        UserError: a column is missing, a photo has several poses, or the checkpoint does not fit.
+        UserError: a column is missing, a photo has several poses, the checkpoint does not fit, dlib is not installed.
     """
     try:
-        encoder = IdentityComparison(checkpoint)
-    except (CheckpointError, FileNotFoundError) as error:
-        raise UserError(f"--identity {checkpoint}: {error}") from error
+        encoder = load_comparison(identity)
+    except (CheckpointError, FileNotFoundError, ImportError) as error:
+        raise UserError(f"--identity {identity}: {error}") from error
     shards = find_shards(output, "OUT").rows
     job = read_job(output)
     template = TEMPLATES[job.parameters.get("template", "crop224") if job else "crop224"]

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import apache_beam as beam
 
-from cfr.pipeline import job, storage
+from cfr.model.frontalization.dlib_weights import DLIB
+from cfr.pipeline import face_model_flag, job, storage
 from cfr.pipeline.errors import UserError
 from cfr.pipeline.graph import FindFaces, GraphOptions, WorkUnits
 from cfr.pipeline.job_arguments import (
@@ -105,6 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="YAW,PITCH,ROLL",
         help="wanted pose in degrees, or `frontal` (default); repeat it for several views of each face",
     )
+    add("--keep-yaw", action="store_true", help="keep the photo's yaw: only tilt and roll are changed")
     add("--keep-pitch", action="store_true", help="keep the photo's pitch")
     add("--keep-roll", action="store_true", help="keep the photo's roll")
     add("--generator", default="composite", metavar="FILE", help="`composite` (default), or a CFRNet checkpoint")
@@ -116,7 +118,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=MARK,
         help="what the gate rejects: `apply` is false (default), has the photo in place of the result, is left out",
     )
-    add("--identity", default="", metavar="FILE", help="IR-SE-50 checkpoint: measure and judge identity_similarity")
+    add(
+        "--identity",
+        default="",
+        metavar="FILE|dlib",
+        help="adds identity_similarity: by an IR-SE-50 checkpoint, which the gate uses too, or by dlib's recogniser, "
+        "which only measures (pip install 'cfr[identity]')",
+    )
+    face_model_flag.add_argument(parser)
     add("--encoding", choices=("png", "webp", "jpeg"), default="png", help="of the pictures; masks are PNG")
     add("--columns", type=names, metavar="A,B", help="of frontal, mask, source (default: all); numbers always are")
     add("--write-images", default="", metavar="DIR", help="write the results as plain image files, too")
@@ -126,8 +135,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, beam_arguments: list[str]) -> int:
     """Run the command; returns the exit code, raises UserError."""
-    detector = detector_weights(args)
-    models = FrontalModels(args.device, detector_weights=detector, generator=args.generator, identity=args.identity)
+    models = FrontalModels(
+        args.device,
+        generator=args.generator,
+        identity=args.identity,
+        face_model=face_model_flag.face_model_path(args),
+        detector_weights=detector_weights(args),
+    )
     _check_checkpoints(args, models)
     return run_frontalize(args, beam_arguments, models)
 
@@ -159,12 +173,18 @@ def _settings(common: dict, args: argparse.Namespace, files: list[InputFile]) ->
 
     if args.keep_roll and args.template != "crop224":
         raise UserError(f"--keep-roll: --template {args.template} turns every face upright; use --template crop224")
+    poses = tuple(dict.fromkeys(args.pose))
+    kept = [args.keep_yaw, args.keep_pitch, args.keep_roll]
+    told_apart = {tuple(0.0 if keep else angle for keep, angle in zip(kept, each, strict=True)) for each in poses}
+    if len(told_apart) < len(poses):
+        raise UserError("two of the --pose differ only in an angle that is kept from the photo: leave one out")
     settings = FrontalSettings(
         **common,
         faces=args.faces,
         encoding=args.encoding,
         pictures=check_pictures(args.columns, (*FRONTAL_PICTURES, *FRONTAL_MASKS)),
-        poses=tuple(dict.fromkeys(args.pose)),
+        poses=poses,
+        keep_yaw=args.keep_yaw,
         keep_pitch=args.keep_pitch,
         keep_roll=args.keep_roll,
         template=args.template,
@@ -184,19 +204,23 @@ def _settings(common: dict, args: argparse.Namespace, files: list[InputFile]) ->
 
 def _check_checkpoints(args: argparse.Namespace, models: FrontalModels) -> None:
     """Load what the user brings once, so that a wrong file is known before any work."""
-    from cfr.model.checkpoints import CheckpointError, load_checkpoint, load_generator
+    from cfr.model.checkpoints import load_checkpoint, load_generator
     from cfr.model.networks.identity_encoder import IdentityEncoder
 
-    for flag, path in (("--generator", args.generator), ("--identity", args.identity)):
+    identity = "" if args.identity == DLIB else args.identity
+    for flag, path in (("--generator", args.generator), ("--identity", identity)):
         if path not in ("", "composite") and not os.path.isfile(path):
             raise UserError(f"{flag} {path}: no such file")
     try:
         models.check()
         if args.generator != "composite":
             load_generator(args.generator)
-        if args.identity:
-            load_checkpoint(args.identity, IdentityEncoder())
-    except (CheckpointError, OSError) as error:
+        if identity:
+            load_checkpoint(identity, IdentityEncoder())
+    except ImportError as error:
+        flag = "--identity dlib: " if args.identity == DLIB else ""
+        raise UserError(f"{flag}{error}") from None
+    except (ValueError, OSError) as error:
         raise UserError(str(error)) from None
 
 

@@ -4,6 +4,7 @@ import argparse
 import os
 
 from cfr.pipeline.errors import UserError
+from cfr.pipeline.face_model_flag import face_model_path
 from cfr.pipeline.fitter_arguments import add_fitter_arguments, regressor_weights
 from cfr.pipeline.job_arguments import detector_weights
 from cfr.transforms.models import FITTERS, DefaultModels
@@ -51,13 +52,9 @@ def _visible_models(args: argparse.Namespace) -> DefaultModels:
         raise UserError("--parsing goes with --recipe paper; the visible recipe has no use for it")
     if args.true_lab:
         raise UserError("--true-lab goes with --recipe paper; the visible recipe compares colours in another way")
-    if args.face_model and not os.path.exists(args.face_model):
-        raise UserError(f"--face-model {args.face_model}: no such file or folder")
-    # Workers are started elsewhere.
-    face_model = os.path.abspath(args.face_model) if args.face_model else ""
     return DefaultModels(
         args.device,
-        face_model=face_model,
+        face_model=face_model_path(args),
         detector_weights=detector_weights(args),
         fitter_kind=args.fitter,
         regressor_weights=regressor,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from cfr.model.frontalization import dlib_weights
 from cfr.transforms.models import DefaultModels, file_digest, once
 
 
@@ -11,7 +12,7 @@ class FrontalModels(DefaultModels):
 
     Attributes:
         generator: "composite", or path of a CFRNet checkpoint.
-        identity: path of an IR-SE-50 checkpoint, "" for none.
+        identity: "dlib" for the recogniser of the extra `identity`, path of an IR-SE-50 checkpoint, "" for none.
     """
 
     generator: str = "composite"
@@ -22,26 +23,34 @@ class FrontalModels(DefaultModels):
         from cfr.model.frontalization.frontalizer import Frontalizer
 
         return once(
-            f"frontalizer {self.generator}", self.torch_device(), lambda device: Frontalizer(device, self.generator)
+            f"frontalizer {self.generator} {self.face_model}",
+            self.torch_device(),
+            lambda device: Frontalizer(device, self.generator, self._model(device)),
         )
 
     def identity_encoder(self):
-        """What tells who a face belongs to, with `similarity(...)`; None without a checkpoint."""
+        """What tells who a face belongs to, with `similarity(...)`; None if nobody asked."""
         if not self.identity:
             return None
-        from cfr.model.frontalization.identity import IdentityComparison
+        from cfr.model.frontalization.identity import load_comparison
 
         return once(
             f"identity encoder {self.identity}",
             self.torch_device(),
-            lambda device: IdentityComparison(self.identity, device),
+            lambda device: load_comparison(self.identity, device),
         )
 
     def active(self) -> list[dict[str, str]]:
-        """As `DefaultModels.active`, with the user's checkpoints."""
-        brought = [("generator", "CFRNet", self.generator), ("identity encoder", "IR-SE-50", self.identity)]
+        """As `DefaultModels.active`, with the user's checkpoints and an optional recogniser."""
+        own = "the user's own"
+        brought = [("generator", "CFRNet", own, "" if self.generator == "composite" else self.generator)]
+        if self.identity == dlib_weights.DLIB:
+            weights = str(dlib_weights.weights_path())
+            brought.append(("identity encoder", "dlib's ResNet-29", dlib_weights.LICENCE, weights))
+        else:
+            brought.append(("identity encoder", "IR-SE-50", own, self.identity))
         return super().active() + [
-            {"part": part, "name": name, "licence": "the user's own", "digest": file_digest(path)}
-            for part, name, path in brought
-            if path not in ("", "composite")
+            {"part": part, "name": name, "licence": licence, "digest": file_digest(path)}
+            for part, name, licence, path in brought
+            if path
         ]

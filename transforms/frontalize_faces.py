@@ -20,7 +20,7 @@ class FrontalSettings(JobSettings):
 
     Attributes:
         poses: wanted (yaw, pitch, roll) in degrees.
-        keep_pitch, keep_roll: take that angle from the photo instead.
+        keep_yaw, keep_pitch, keep_roll: take that angle from the photo instead.
         template: name of the framing.
         size: side of the results in pixels.
         when_rejected: "mark", "keep-source" or "drop".
@@ -31,6 +31,7 @@ class FrontalSettings(JobSettings):
 
     pictures: tuple[str, ...] = ("frontal", "mask", "source")
     poses: tuple[tuple[float, float, float], ...] = ((0.0, 0.0, 0.0),)
+    keep_yaw: bool = False
     keep_pitch: bool = False
     keep_roll: bool = False
     template: str = "crop224"
@@ -130,7 +131,7 @@ class FrontalizeFaces(MiniBatchStage):
                     mirrored=result.mirrored_fraction,
                     sharp=on_device(batch.sharpness[face]),
                     enlargement=on_device(batch.faces.crop[face][:, 0].astype(np.float32)),
-                    similarity=similarity,
+                    similarity=similarity if similarity is not None and self.identity.decides else None,
                 )
             )
             similarity = torch.zeros(len(items)) if similarity is None else similarity
@@ -152,7 +153,7 @@ class FrontalizeFaces(MiniBatchStage):
         """(k,3) float32 poses of the results."""
         settings = self.context.settings
         wanted = np.array(settings.poses, dtype=np.float32)[pose_index]
-        for axis, keep in ((1, settings.keep_pitch), (2, settings.keep_roll)):
+        for axis, keep in enumerate((settings.keep_yaw, settings.keep_pitch, settings.keep_roll)):
             if keep:
                 wanted[:, axis] = photo_pose[:, axis]
         return wanted

@@ -59,19 +59,20 @@ class Frontalized:
 
 
 class Frontalizer:
-    """Turns faces of the default face model; one per process.
+    """Turns faces; one per process.
 
     Args:
         device: of the model and of the results.
         generator: "composite", or path of a CFRNet checkpoint.
+        model: the face model that was fitted, on that device; the package's own if None.
 
     Raises:
         cfr.model.checkpoints.CheckpointError, FileNotFoundError: the checkpoint cannot be used.
     """
 
-    def __init__(self, device: str = "cpu", generator: str | PathLike = COMPOSITE):
+    def __init__(self, device: str = "cpu", generator: str | PathLike = COMPOSITE, model: MorphableModel | None = None):
         self.device = torch.device(device)
-        self.model = MorphableModel.load_default(device)
+        self.model = model or MorphableModel.load_default(device)
         self.occluders = RemovableOccluders(self.model)
         self.painter: Painter = CompositePainter()
         if generator != COMPOSITE:

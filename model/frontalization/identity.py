@@ -7,9 +7,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfr.model.checkpoints import load_checkpoint
+from cfr.model.frontalization.dlib_identity import DlibComparison
+from cfr.model.frontalization.dlib_weights import DLIB
 from cfr.model.frontalization.framing import reframe
 from cfr.model.frontalization.templates import TEMPLATES
 from cfr.model.networks.identity_encoder import INPUT_SIZE, IdentityEncoder
+
+
+def load_comparison(choice: str | PathLike, device: str = "cpu") -> "IdentityComparison | DlibComparison":
+    """The comparison of a name or checkpoint.
+
+    Args:
+        choice: "dlib", or path of an IR-SE-50 checkpoint.
+        device: where the network runs; dlib's runs on the CPU.
+
+    Raises:
+        cfr.model.checkpoints.CheckpointError, FileNotFoundError: the checkpoint cannot be used.
+        ImportError: dlib's recogniser is not installed.
+    """
+    return DlibComparison() if choice == DLIB else IdentityComparison(choice, device)
 
 
 class IdentityComparison:
@@ -22,6 +38,9 @@ class IdentityComparison:
     Raises:
         cfr.model.checkpoints.CheckpointError, FileNotFoundError: the checkpoint cannot be used.
     """
+
+    decides = True
+    """Whether the gate may use the similarity."""
 
     def __init__(self, path: str | PathLike, device: str = "cpu"):
         self.encoder = load_checkpoint(path, IdentityEncoder()).eval().requires_grad_(False).to(device)

@@ -1,6 +1,6 @@
 """Where a face lies in the result: the paper's crop or the five-point template of a face recogniser."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -24,23 +24,25 @@ class Template:
         name: as on the command line.
         size: side in pixels that it is defined for.
         zoom: its pixels per pixel of the aligned crop, for a usual face.
+        points: (5,2) float64 px where the five landmarks of a recogniser's template lie; None: the paper's alignment.
     """
 
     name: str
     size: int
     zoom: float
+    points: np.ndarray | None = field(default=None, compare=False)
 
     def affine(self, landmarks5: np.ndarray, size: int) -> np.ndarray:
         """Where points of the picture land in the result: (6,) float64 [a, b, c, d, e, f], see `cfr.model.alignment`.
 
-        `crop224` scales and shifts by the rule of the paper's alignment; `arcface112` also turns, so that the five
-        points come nearest to the template's (least squares).
+        The paper's alignment scales and shifts; a recogniser's template also turns, so that the five points come
+        nearest to the template's (least squares).
 
         Args:
             landmarks5: (5,2) px.
             size: side of the result in pixels.
         """
-        affine = crop_affine(landmarks5) if self.name == "crop224" else _similarity(landmarks5, _ARCFACE_POINTS + 0.5)
+        affine = crop_affine(landmarks5) if self.points is None else _similarity(landmarks5, self.points)
         return affine * (size / self.size)
 
     def moved(self, landmarks5: np.ndarray, size: int) -> np.ndarray:
@@ -48,7 +50,11 @@ class Template:
         return np.stack([apply_affine(points, self.affine(points, size)) for points in landmarks5])
 
 
-TEMPLATES = {"crop224": Template("crop224", CROP_SIZE, 1.0), "arcface112": Template("arcface112", 112, 0.56)}
+TEMPLATES = {
+    "crop224": Template("crop224", CROP_SIZE, 1.0),
+    "arcface112": Template("arcface112", 112, 0.56, _ARCFACE_POINTS + 0.5),
+}
+"""Those that the command line offers."""
 
 
 def _similarity(points: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The frontalize job with stand-in models: rows, poses, the gate's consequences, image files, resuming, mistakes."""
 
+import importlib.util
 import io
 import json
 from pathlib import Path
@@ -96,6 +97,24 @@ def test_what_the_gate_rejects_is_marked_replaced_or_left_out(photos, tmp_path):
     assert [row["frontal_id"] for row in dropped] == [row["frontal_id"] for row in marked if row["apply"]]
 
 
+@pytest.mark.parametrize(("decides", "reasons"), [(True, ["identity_changed"]), (False, [])])
+def test_a_recogniser_that_only_measures_does_not_change_the_gate(photos, tmp_path, decides, reasons):
+    models = stand_in.StandInModels(identity_decides=decides)
+    assert job(photos, tmp_path / "out", "--pose", "30,0,0", "--identity", "dlib", models=models) == 0
+    for row in read(tmp_path / "out").to_pylist():
+        assert row["identity_similarity"] == -0.5
+        assert row["reasons"] == reasons
+
+
+def test_angles_that_are_kept_are_the_photos(photos, tmp_path):
+    """The stand-in's second photo of a mini-batch has yaw, pitch and roll of a thousandth of a degree."""
+    assert job(photos, tmp_path / "out", "--faces", "all", "--keep-yaw", "--keep-roll", "--pose", "0,5,7") == 0
+    rows = read(tmp_path / "out").to_pylist()
+    assert any(row["yaw"] for row in rows)
+    for row in rows:
+        assert (row["pose_yaw"], row["pose_pitch"], row["pose_roll"]) == (row["yaw"], 5, row["roll"])
+
+
 def test_rows_without_any_result_left_count_as_filtered(photos, tmp_path):
     assert job(photos, tmp_path / "out", "--when-rejected", "drop") == 0
     totals = stats(tmp_path / "out")
@@ -154,6 +173,16 @@ def test_a_bad_face_changes_no_other_rows_bytes(tmp_path):
     assert read(tmp_path / "bad-out").to_pylist() == expected
 
 
+def test_without_the_extra_its_name_is_said(photos, tmp_path, capsys, monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "dlib" else find_spec(name))
+    command = ["frontalize", "--input", str(photos / "*.parquet"), "--output", str(tmp_path / "out")]
+    assert cli.main([*command, "--identity", "dlib"]) == 2
+    error = capsys.readouterr().err
+    assert "--identity dlib: " in error and "pip install 'cfr[identity]'" in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -167,6 +196,8 @@ def test_a_bad_face_changes_no_other_rows_bytes(tmp_path):
         (["--folder-column", "label"], "--write-images"),
         (["--write-images", "x", "--folder-column", "name"], "no such column"),
         (["--keep-roll", "--template", "arcface112"], "upright"),
+        (["--keep-yaw", "--pose", "frontal", "--pose", "30,0,0"], "differ only in an angle that is kept"),
+        (["--face-model", "nothing"], "--face-model nothing: no such file or folder"),
         (["--generator", "nothing.pth"], "no such file"),
         (["--identity", __file__], "not a checkpoint"),
     ],

@@ -178,6 +178,16 @@ class _Frontalizer:
         return Frontalized(picture, mask, torch.ones(batch, 5, 2), torch.full((batch,), 0.9), torch.zeros(batch))
 
 
+@dataclass(frozen=True)
+class _Stranger:
+    """Takes every result for somebody else."""
+
+    decides: bool
+
+    def similarity(self, first, first_points, second, second_points) -> torch.Tensor:
+        return torch.full((len(first),), -0.5)
+
+
 class _MeshLandmarks:
     def of(self, coefficients: torch.Tensor) -> torch.Tensor:
         return coefficients[:, :1, None].expand(-1, 68, 2) + torch.arange(68.0)[:, None]
@@ -189,6 +199,7 @@ class StandInModels:
 
     device: str = "cpu"
     digest: str = "0"
+    identity_decides: bool | None = None  # None: no identity encoder
 
     def torch_device(self) -> str:
         return "cpu"
@@ -217,7 +228,7 @@ class StandInModels:
         return _Frontalizer()
 
     def identity_encoder(self):
-        return None
+        return None if self.identity_decides is None else _Stranger(self.identity_decides)
 
     def cutouts(self):
         return []

@@ -57,6 +57,32 @@ def test_the_mesh_shows_what_the_network_paints(checkpoint, faces, template, siz
         torch.testing.assert_close(result.picture[..., 100:120, 100:120], painted[..., 100:120, 100:120])
 
 
+@torch.inference_mode()
+def test_the_authors_generator_paints_what_their_code_did(reference_state, recorded, tmp_path):
+    """In the packing of their training: DataParallel, beside an optimiser's state."""
+    state = {f"module.{name}": values for name, values in reference_state("CFRNet").items()}
+    torch.save({"G_state_dict": state, "epoch": 55}, tmp_path / "CFRNet_G_ep55_vgg.pth")
+    expected = recorded("cfrnet")
+    painter = GeneratorPainter(tmp_path / "CFRNet_G_ep55_vgg.pth")
+    image, mask = painter.complete((expected["rot"] + 1) / 2, (expected["gui"] + 1) / 2)
+    # Float32 against float64, and pictures in 0..1 in place of -1..1: half of test_cfrnet's tolerance.
+    torch.testing.assert_close(image, (expected["image"] + 1) / 2, rtol=0, atol=1e-3)
+    torch.testing.assert_close(mask, expected["mask"][:, 0], rtol=0, atol=1e-3)
+
+
+@torch.inference_mode()
+def test_the_authors_identity_encoder_tells_what_their_code_did(reference_state, recorded, tmp_path):
+    torch.save(reference_state("IR_SE_50_112"), tmp_path / "face_res_50.pth")
+    expected = recorded("arcface")
+    comparison = IdentityComparison(tmp_path / "face_res_50.pth")
+    pictures = [(expected[name].float() + 1) / 2 for name in ("input_rgb", "input2_rgb")]
+    # Landmarks where the recogniser's template has them: the pictures are its crops already.
+    points = torch.from_numpy(TEMPLATES["arcface112"].points)[None].float()
+    similarity = comparison.similarity(pictures[0], points, pictures[1], points)
+    # The crop is resampled, at its own pixels: float32 weights of about 1e-6 off whole ones.
+    torch.testing.assert_close(similarity, expected["cosine"].view(1).float(), rtol=0, atol=1e-3)
+
+
 def test_a_wrong_file_is_named(tmp_path):
     path = tmp_path / "encoder.pth"
     torch.save({"weight": torch.zeros(3)}, path)
