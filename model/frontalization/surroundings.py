@@ -1,8 +1,10 @@
 """Neck, hair and background around the face of a wanted view, from the photo's surroundings.
 
-What lies around the mesh is taken to be a surface that goes on from the mesh's rim and curves away from the viewer:
-close to the face it turns with the head. Where the photo does not show it, its mirror image is taken. Farther away it
-gives way to the photo as it is. What nothing shows is filled smoothly.
+What lies around the mesh is taken to be a surface that goes on from the mesh's rim towards the back of the head:
+steeply at its sides, so that ears and hair which the photo shows from the side are not spread out beside a frontal
+face, less so above and below. Close to the face it turns with the head. Where the photo does not show it, its mirror
+image is taken. Farther away it gives way to the background as it stands, as seen on the side that the nose points to:
+behind a turned head lie its hair and neck. What nothing shows is filled smoothly.
 """
 
 from dataclasses import dataclass
@@ -17,14 +19,25 @@ from cfr.model.frontalization.views import View
 from cfr.model.morphology import dilate, erode
 from cfr.model.rasterize import sample_image
 
-# Decimetres that the surface recedes per decimetre away from the face's rim.
-RECESSION = 0.8
-# Decimetres from the rim: up to the first the surroundings turn with the head, beyond the second they stand still.
-TURNING, STANDING = 0.35, 0.9
+# Decimetres that the surface goes outwards, to the side and up or down, per decimetre that it goes back.
+_OUTWARDS = (0.2, 1.25)
+_STEEPEST = 6.0
+# Decimetres along the surface from the rim: up to the first the surroundings turn with the head, beyond the second they
+# stand still.
+TURNING, STANDING = 0.35, 1.0
+# Decimetres that a head reaches behind the face model's mesh, and in how many steps it is drawn.
+_BACK_OF_HEAD, _STEPS = 1.1, 5
 # How much deeper than the photo's face a point must lie to count as hidden by it, decimetres.
 _BEHIND = 0.05
+# How much a mirrored background counts beside one in its own place.
+_LESS = 0.2
 _RIM = 7
 _SEAM = 21
+_FADE, _EDGE = 25, 3
+# Weight of the mesh's rim where the background is filled in.
+_LAST_RESORT = 1e-3
+# Share of the way down in a direction: from the first on there may be a neck, at the second there is.
+_NECK = (0.75, 0.9)
 
 
 @dataclass(frozen=True)
@@ -49,7 +62,7 @@ def complete_surroundings(scene: Scene, face: Tensor) -> Surroundings:
     """
     photo, usable, source, target = scene.photo, scene.usable, scene.source, scene.target
     covered = target.gbuffer.covered
-    depth, away = _receding_depth(target)
+    depth, along = _receding_depth(target)
     batch, height, width = depth.shape
     column = torch.arange(width, device=depth.device) + 0.5
     pixels = torch.stack(torch.meshgrid(column, column, indexing="xy"), -1).expand(batch, -1, -1, -1)
@@ -59,12 +72,7 @@ def complete_surroundings(scene: Scene, face: Tensor) -> Surroundings:
     scale = photo.shape[-1] / source.gbuffer.depth.shape[-1]
     own = sample_image(photo, own_place * scale)
     other = sample_image(photo.flip(-1), other_place * scale)
-    # The photo as it stands: same place in the frame, nothing where its own face is.
-    still_place = _standing(pixels, source, target)
-    head = dilate(source.gbuffer.covered, 15)[:, None].float()
-    still_known = sample_image(usable * (1 - head), still_place)
-    still = sample_image(photo, still_place * scale)
-    turning = ((STANDING - away) / (STANDING - TURNING)).clamp(0, 1)[:, None]
+    turning = ((STANDING - along) / (STANDING - TURNING)).clamp(0, 1)[:, None]
 
     # Soft where one takes over from the other; both are there on either side.
     own_weight = own_known * _window_mean(own_known, _SEAM)
@@ -72,19 +80,29 @@ def complete_surroundings(scene: Scene, face: Tensor) -> Surroundings:
     own_known = torch.where(other_known > 0.5, own_weight, own_known)
     turned_known = own_known + other_weight
     turned = (own * own_known + other * other_weight) / turned_known.clamp(min=1e-4)
-    weight = torch.cat([turned_known * turning, still_known * (1 - turning)], 1)
-    rim = erode(covered, 3) & ~erode(covered, _RIM)
-    total = weight.sum(1, keepdim=True)
-    mixed = (turned * weight[:, :1] + still * weight[:, 1:]) / total.clamp(min=1e-4)
-    known = torch.where(covered[:, None], rim[:, None].float() * 0.2, total.clamp(max=1))
-    known = torch.where(known > 0.05, known, 0.0)
-    base = torch.where(covered[:, None], face, mixed)
-    filled = push_pull(base, known)
-    return Surroundings(filled.clamp(0, 1), (own_known[:, 0] > 0.5) & (turning[:, 0] > 0.5))
+    rim = (erode(covered, 3) & ~erode(covered, _RIM))[:, None].float()
+    covered = covered[:, None]
+    known = torch.where(covered, rim * 0.2, (turned_known * turning).clamp(max=1))
+    near = push_pull(torch.where(covered, face, turned), torch.where(known > 0.05, known, 0.0))
+    # The photo's edge does not become one of the head.
+    turned_known = turned_known * (2 * _window_mean(torch.where(covered, 1.0, turned_known), _FADE) - 1).clamp(min=0)
+    still, still_known = _background(scene, pixels)
+    # The rim speaks for the background only where no photo does.
+    far = push_pull(torch.where(covered, face, still), torch.where(covered, rim * _LAST_RESORT, still_known))
+    share = _window_mean(torch.where(covered, 1.0, torch.maximum(turned_known, _neck(target)) * turning), _EDGE)
+    share = torch.where(covered, 1.0, share)
+    colour = near * share + far * (1 - share)
+    return Surroundings(colour.clamp(0, 1), (own_known[:, 0] > 0.5) & (turning[:, 0] > 0.5))
+
+
+def _neck(target: View) -> Tensor:
+    """Where a neck is to be expected below the mesh, (B,1,H,W) 0..1."""
+    down = -_outwards_in_head(target)[..., 1]
+    return ((down - _NECK[0]) / (_NECK[1] - _NECK[0])).clamp(0, 1)[:, None]
 
 
 def _receding_depth(target: View) -> tuple[Tensor, Tensor]:
-    """Depth of the surface around the mesh, and how far from the mesh each pixel is, (B,H,W) decimetres both."""
+    """Depth of the surface around the mesh, and the way to each pixel along it, (B,H,W) decimetres both."""
     covered = target.gbuffer.covered
     rim = covered & ~erode(covered, _RIM)
     known = torch.where(rim, target.gbuffer.depth, 0.0)[:, None]
@@ -92,7 +110,30 @@ def _receding_depth(target: View) -> tuple[Tensor, Tensor]:
     # px per decimetre at that depth.
     zoom = torch.linalg.vector_norm(target.affine[:, [0, 3]], dim=1) * 1015.0
     away = distance(covered) * at_rim / zoom[:, None, None]
-    return at_rim + RECESSION * away, away
+    slope = _slope(target)
+    return at_rim + slope * away, away * (1 + slope.square()).sqrt()
+
+
+def _slope(target: View) -> Tensor:
+    """How much deeper the surface around the mesh gets per step away from it in the picture, (B,H,W)."""
+    in_head = _outwards_in_head(target)
+    side, height, _ = in_head.unbind(-1)
+    # Between the two it keeps to the side's way: below a jaw lies the neck, which is narrower.
+    tangent = torch.stack([_OUTWARDS[0] * side, _OUTWARDS[1] * height**3, -torch.ones_like(side)], -1)
+    back = (tangent * target.rotation[:, None, None, 2]).sum(-1)
+    out = (tangent * in_head).sum(-1)
+    return (-back / out.clamp(min=1e-3)).clamp(0, _STEEPEST)
+
+
+def _outwards_in_head(target: View) -> Tensor:
+    """Direction from the middle of the mesh to each pixel, in model space, (B,H,W,3) of length 1."""
+    height, width = target.gbuffer.depth.shape[-2:]
+    x, y = (torch.arange(size, device=target.mesh.pixels.device) + 0.5 for size in (width, height))
+    middle = (target.mesh.pixels.amin(1) + target.mesh.pixels.amax(1)) / 2
+    place = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1) - middle[:, None, None]
+    # The frame may be turned; the transpose undoes that, up to scale. In camera space y points up.
+    outwards = F.normalize(place @ target.affine.view(-1, 1, 2, 3)[..., :2], dim=-1)
+    return F.pad(outwards * outwards.new_tensor([1.0, -1.0]), (0, 1)) @ target.rotation[:, None]
 
 
 def _shown(points: Tensor, view: View, usable: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -113,6 +154,45 @@ def _window_mean(values: Tensor, size: int) -> Tensor:
         padding = tuple(side // 2 for side in window)
         values = F.avg_pool2d(values, window, stride=1, padding=padding, count_include_pad=False)
     return values
+
+
+def _background(scene: Scene, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """What stands behind the head: colour (B,3,H,W), and how far it is known (B,1,H,W) 0..1.
+
+    The photo at the same place of the frame, or its mirror image where that shows the head and this does not.
+
+    Args:
+        scene: the faces and their photos.
+        pixels: (B,H,W,2) px of the wanted view's frame.
+    """
+    photo, source, target = scene.photo, scene.source, scene.target
+    known = scene.usable * (1 - _head(scene))
+    place = _standing(pixels, source, target)
+    width = source.gbuffer.depth.shape[-1]
+    middle = 2 * source.mesh.pixels[..., 0].mean(1)[:, None, None]
+    opposite = torch.stack([middle - place[..., 0], place[..., 1]], -1)
+    here, there = sample_image(known, place), sample_image(known, opposite)
+    scale = photo.shape[-1] / width
+    weight = torch.where(here + there > 0, here / (here + _LESS * there).clamp(min=1e-4), 0.0)
+    colour = weight * sample_image(photo, place * scale) + (1 - weight) * sample_image(photo, opposite * scale)
+    return colour, torch.maximum(here, there)
+
+
+def _head(scene: Scene) -> Tensor:
+    """Where the photo shows the head, as far as it can be guessed from the mesh, (B,1,h,h) 0/1."""
+    source = scene.source
+    covered = dilate(source.gbuffer.covered, 15)[:, None].float()
+    size = covered.shape[-1]
+    axis = torch.arange(size, device=covered.device) + 0.5
+    pixels = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)
+    # The back of the head, where that direction of the head's own space goes in the photo.
+    backwards = -source.rotation[:, :2, 2] * source.rotation.new_tensor([1.0, -1.0])
+    zoom = 1015.0 / source.mesh.depth.mean(1)
+    head = covered
+    for step in range(1, _STEPS + 1):
+        shift = backwards * (_BACK_OF_HEAD * step / _STEPS * zoom)[:, None]
+        head = torch.maximum(head, (sample_image(covered, pixels - shift[:, None, None]) > 0.5).float())
+    return head
 
 
 def _standing(pixels: Tensor, source: View, target: View) -> Tensor:

@@ -85,6 +85,26 @@ def test_the_hidden_side_of_a_profile_is_the_mirrored_one(frontalizer, rendered_
     assert (error(result.picture, expected, mesh) < 0.06).all()
 
 
+def test_beside_a_frontal_face_lies_the_background_and_not_the_back_of_the_head(frontalizer, rendered_faces):
+    """Two profiles with blue hair behind the mesh and green walls before them."""
+    coefficients = rendered_faces.coefficients
+    pose = torch.tensor([[65.0, 0.0, 0.0], [-65.0, 0.0, 0.0]])
+    turned = Coefficients(*{**vars(coefficients), "pose": pose}.values())
+    photo, _ = rendered(frontalizer.model, turned)
+    behind = torch.arange(CONTEXT_SIZE).expand(2, CONTEXT_SIZE, CONTEXT_SIZE) < CONTEXT_SIZE / 2
+    behind[1] = ~behind[1]
+    blue, green = (torch.tensor(colour)[:, None, None] for colour in ([0.1, 0.1, 0.9], [0.1, 0.8, 0.1]))
+    wall = (photo - _GREY).abs().amax(1, keepdim=True) < 1e-6
+    photo = torch.where(wall, torch.where(behind[:, None], blue, green), photo)
+    result = frontalizer.frontalize(sources(photo, turned), FRONTAL, CROP, 224)
+    is_green = result.picture[:, 1] - result.picture[:, [0, 2]].amax(1) > 0.3
+    is_blue = result.picture[:, 2] - result.picture[:, :2].amax(1) > 0.3
+    for side in (slice(0, 20), slice(204, 224)):
+        assert is_green[:, 60:150, side].float().mean() > 0.95
+    # Hair shows as a band beside the face.
+    assert 0.002 < is_blue[:, 60:150].float().mean() < 0.15
+
+
 def test_an_occluder_disappears_and_hair_over_the_forehead_stays(frontalizer, rendered_faces):
     coefficients = rendered_faces.coefficients
     photo, _ = rendered(frontalizer.model, coefficients)
