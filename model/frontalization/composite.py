@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cfr.model.frontalization.outline import outline_trust
-from cfr.model.frontalization.pyramids import blend_bands, smooth_ratio
+from cfr.model.frontalization.pyramids import blend_bands, push_pull, smooth_ratio
 from cfr.model.frontalization.scene import Scene
 from cfr.model.frontalization.texture import Texture, take_texture
 
@@ -52,6 +52,10 @@ class CompositePainter:
         take_own = (own.trust > _LEAST_TRUST) & (own.trust > _MIRROR_ADVANTAGE * other.trust)
         take_other = (other.trust > _LEAST_TRUST) & ~take_own
         colour = layered(scene.guidance, own, other, take_own, take_other)
+        # A photo that ends at the forehead says nothing of the hair but what begins below: no bald model's skin.
+        known = take_own | take_other
+        crown = scene.crown * ~known
+        colour = torch.lerp(colour, push_pull(colour, known.float()), crown * known.any(-1, True).any(-2, True))
         return PaintedFaces(colour, take_own[:, 0], take_other[:, 0])
 
 

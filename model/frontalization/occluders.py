@@ -12,7 +12,7 @@ from cfr.model.rasterize import interpolate
 # Hair over them belongs to the person.
 _KEPT_REGIONS = ("ears", "neck", "scalp", "border")
 # Heights on the mean face, decimetres: above the first hair and headgear come in from the second.
-_FOREHEAD, _HAIRLINE = 0.50, 0.80
+FOREHEAD, HAIRLINE = 0.50, 0.80
 # Side in pixels of the squares that a part of the mask must hold somewhere: brows, lips and shadows are flatter.
 _SOLID = 17
 # Growth per step, on a grid of half the size, and steps of regaining a part from its core.
@@ -30,7 +30,7 @@ class RemovableOccluders:
         names = [model.region_names.index(name) for name in _KEPT_REGIONS if name in model.region_names]
         height = model.mean_shape[:, 1]
         kept = torch.isin(model.region, torch.tensor(names, device=height.device))
-        labels = torch.stack([~kept, (height > _FOREHEAD) | kept, (height > _HAIRLINE) | kept], dim=-1)
+        labels = torch.stack([~kept, (height > FOREHEAD) | kept, (height > HAIRLINE) | kept], dim=-1)
         self._labels = labels.float()
         self._triangles = model.triangles
 

@@ -9,13 +9,13 @@ from cfr.model.frontalization.views import View
 from cfr.model.morphology import dilate
 
 # Pixels of the photo from the mesh's rim that are not used, and over how many more trust rises for a head in profile.
-_RIM, _TURNED_RIM = 2.0, 32.0
+_RIM, _TURNED_RIM = 2.0, 8.0
 # Where the background is looked at: pixels beyond the mesh's far outline.
 _BEYOND = (4, 10)
 # RGB distance up to which a pixel is taken for more of that background, and how deep into the mesh that may go on in a
 # head in profile.
 _ALIKE = 0.12
-_DEEPEST = 60.0
+_DEEPEST = 25.0
 
 
 def outline_trust(photo: Tensor, view: View, pose: Tensor) -> Tensor:

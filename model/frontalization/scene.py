@@ -6,12 +6,15 @@ from torch import Tensor
 
 from cfr.model.coefficients import Coefficients
 from cfr.model.face_model import MorphableModel
-from cfr.model.frontalization.occluders import RemovableOccluders
+from cfr.model.frontalization.occluders import FOREHEAD, HAIRLINE, RemovableOccluders
 from cfr.model.frontalization.templates import Template
 from cfr.model.frontalization.views import View, mirrored, photo_view, wanted_view
 from cfr.model.lighting import shade
 from cfr.model.morphology import erode
 from cfr.model.rasterize import interpolate
+
+# Window of pixels that must lie inside the photo: those at its edge are mixed with the black beyond.
+_EDGE = 7
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Scene:
         pose: (B,3) yaw, pitch, roll in the photo, degrees.
         source, flipped, target: the photo's view, that of its mirror image, the wanted view.
         guidance: (B,3,S,S) float32 RGB 0..1, the fitted model in the wanted view, black outside the mesh.
+        crown: (B,1,S,S) float32, the wanted view's mesh from the forehead, 0, to where hair begins, 1.
         triangles: (F,3).
     """
 
@@ -53,6 +57,7 @@ class Scene:
     flipped: View
     target: View
     guidance: Tensor
+    crown: Tensor
     triangles: Tensor
 
 
@@ -70,8 +75,9 @@ def build_scene(
     normals = model.vertex_normals(vertices)
     source = photo_view(model, vertices, normals, fitted)
     target = wanted_view(model, vertices, normals, pose, template, size)
-    inside = erode(faces.inside, 3)
+    inside = erode(faces.inside, _EDGE)
     usable = inside & ~occluders.select(faces.occluder, source)
+    crown = ((model.mean_shape[:, 1:2] - FOREHEAD) / (HAIRLINE - FOREHEAD)).clamp(0, 1)
     # The light stays with the face, as that of the photo's texture does.
     colour = model.albedo(fitted.albedo) * shade(source.mesh.normals, fitted.light)
     return Scene(
@@ -83,5 +89,6 @@ def build_scene(
         flipped=mirrored(source, model.mirror),
         target=target,
         guidance=interpolate(target.gbuffer, colour.clamp(0, 1), model.triangles),
+        crown=interpolate(target.gbuffer, crown.expand(len(vertices), -1, -1), model.triangles),
         triangles=model.triangles,
     )

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cfr.model.camera import FOCAL_LENGTH
 from cfr.model.frontalization.pyramids import distance, push_pull
 from cfr.model.frontalization.scene import Scene
 from cfr.model.frontalization.views import View
@@ -29,8 +30,6 @@ TURNING, STANDING = 0.35, 1.0
 _BACK_OF_HEAD, _STEPS = 1.1, 5
 # How much deeper than the photo's face a point must lie to count as hidden by it, decimetres.
 _BEHIND = 0.05
-# How much a mirrored background counts beside one in its own place.
-_LESS = 0.2
 _RIM = 7
 _SEAM = 21
 _FADE, _EDGE = 25, 3
@@ -82,7 +81,7 @@ def complete_surroundings(scene: Scene, face: Tensor) -> Surroundings:
     turned = (own * own_known + other * other_weight) / turned_known.clamp(min=1e-4)
     rim = (erode(covered, 3) & ~erode(covered, _RIM))[:, None].float()
     covered = covered[:, None]
-    known = torch.where(covered, rim * 0.2, (turned_known * turning).clamp(max=1))
+    known = torch.where(covered, rim * 0.2, turned_known.clamp(max=1) * (turning > 0))
     near = push_pull(torch.where(covered, face, turned), torch.where(known > 0.05, known, 0.0))
     # The photo's edge does not become one of the head.
     turned_known = turned_known * (2 * _window_mean(torch.where(covered, 1.0, turned_known), _FADE) - 1).clamp(min=0)
@@ -107,9 +106,7 @@ def _receding_depth(target: View) -> tuple[Tensor, Tensor]:
     rim = covered & ~erode(covered, _RIM)
     known = torch.where(rim, target.gbuffer.depth, 0.0)[:, None]
     at_rim = push_pull(known, rim[:, None].float())[:, 0]
-    # px per decimetre at that depth.
-    zoom = torch.linalg.vector_norm(target.affine[:, [0, 3]], dim=1) * 1015.0
-    away = distance(covered) * at_rim / zoom[:, None, None]
+    away = distance(covered) / _zoom(target)[:, None, None]
     slope = _slope(target)
     return at_rim + slope * away, away * (1 + slope.square()).sqrt()
 
@@ -173,9 +170,12 @@ def _background(scene: Scene, pixels: Tensor) -> tuple[Tensor, Tensor]:
     opposite = torch.stack([middle - place[..., 0], place[..., 1]], -1)
     here, there = sample_image(known, place), sample_image(known, opposite)
     scale = photo.shape[-1] / width
-    weight = torch.where(here + there > 0, here / (here + _LESS * there).clamp(min=1e-4), 0.0)
-    colour = weight * sample_image(photo, place * scale) + (1 - weight) * sample_image(photo, opposite * scale)
-    return colour, torch.maximum(here, there)
+    # Soft where one takes over from the other, as far as both are there.
+    here_weight = torch.where(there > 0.5, here * _window_mean(here, _SEAM), here)
+    there_weight = there * (1 - here_weight)
+    known = here_weight + there_weight
+    colour = sample_image(photo, place * scale) * here_weight + sample_image(photo, opposite * scale) * there_weight
+    return colour / known.clamp(min=1e-4), known
 
 
 def _head(scene: Scene) -> Tensor:
@@ -187,18 +187,20 @@ def _head(scene: Scene) -> Tensor:
     pixels = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)
     # The back of the head, where that direction of the head's own space goes in the photo.
     backwards = -source.rotation[:, :2, 2] * source.rotation.new_tensor([1.0, -1.0])
-    zoom = 1015.0 / source.mesh.depth.mean(1)
     head = covered
     for step in range(1, _STEPS + 1):
-        shift = backwards * (_BACK_OF_HEAD * step / _STEPS * zoom)[:, None]
+        shift = backwards * (_BACK_OF_HEAD * step / _STEPS * _zoom(source))[:, None]
         head = torch.maximum(head, (sample_image(covered, pixels - shift[:, None, None]) > 0.5).float())
     return head
 
 
+def _zoom(view: View) -> Tensor:
+    """Pixels of the frame per decimetre, at the face's depth, (B,)."""
+    return torch.linalg.vector_norm(view.affine[:, [0, 3]], dim=1) * FOCAL_LENGTH / view.mesh.depth.mean(1)
+
+
 def _standing(pixels: Tensor, source: View, target: View) -> Tensor:
     """Where px of the wanted view's frame are in the photo's frame if nothing but the framing changed."""
-    ratio = torch.linalg.vector_norm(source.affine[:, [0, 3]], dim=1) / torch.linalg.vector_norm(
-        target.affine[:, [0, 3]], dim=1
-    )
+    ratio = _zoom(source) / _zoom(target)
     here, there = (view.mesh.pixels.mean(1)[:, None, None] for view in (target, source))
     return (pixels - here) * ratio[:, None, None, None] + there
