@@ -131,13 +131,13 @@ PARTS = (
         bring_your_own=(
             Alternative(
                 "Basel face model of CFR-GAN (BFM_model_80.mat)",
-                "cfr pairs --face-model FILE; with --recipe paper it is needed",
+                "cfr pairs --face-model FILE; with --recipe paper it is needed; cfr frontalize --face-model FILE",
                 f"{_AUTHORS_FIT}; ask the owner first: faces.dmi.unibas.ch",
                 "Basel Face Model licence: research only, not to be passed on, signed by each user",
             ),
             Alternative(
                 "ICT-FaceKit face model",
-                "cfr pairs --face-model DIR",
+                "cfr pairs --face-model DIR; cfr frontalize --face-model DIR",
                 "github.com/ICT-VGL/ICT-FaceKit",
                 "MIT",
             ),
