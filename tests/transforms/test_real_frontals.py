@@ -56,7 +56,9 @@ def test_rows_are_what_the_photos_show(made):
         if row["pose_yaw"] == 0:
             assert row["reasons"] == ["small_turn"]
             middle = (slice(60, 190), slice(60, 164))
-            assert np.abs(frontal[middle].astype(float) - source[middle]).mean() < 25
+            # Framed by the mesh's five points instead of the detector's: a shift of some pixels is to be expected.
+            shifted = [np.roll(frontal.astype(float), (dy, dx), (0, 1)) for dy in range(-4, 5) for dx in range(-4, 5)]
+            assert min(np.abs(each[middle] - source[middle]).mean() for each in shifted) < 20
             assert (mask[80:160, 80:144] > 0).mean() < 0.1
             assert row["own_fraction"] > 0.85
 
