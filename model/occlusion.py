@@ -11,7 +11,7 @@ from cfr.model.rasterize import GBuffer, interpolate
 
 # Log odds from which a pixel is taken for an occluder. Lower: more of the hands is found, and more of the face is taken
 # for one; measured by `cfr evaluate occlusion`.
-THRESHOLD = 0.9
+THRESHOLD = 0.5
 # Side of the squares that the mask may not be finer than, and how many pixels of the mask a part needs around it.
 OPENING = 5
 NEIGHBOURHOOD = 25
