@@ -13,6 +13,7 @@ from cfr.model.frontalization.outline import outline_trust
 from cfr.model.frontalization.pyramids import blend_bands, push_pull, smooth_ratio
 from cfr.model.frontalization.scene import Scene
 from cfr.model.frontalization.texture import Texture, take_texture
+from cfr.model.rasterize import interpolate
 
 # Added to colours before ratios are taken: dark pixels are noise.
 _DARK = 0.04
@@ -54,7 +55,7 @@ class CompositePainter:
         colour = layered(scene.guidance, own, other, take_own, take_other)
         # A photo that ends at the forehead says nothing of the hair but what begins below: no bald model's skin.
         known = take_own | take_other
-        crown = scene.crown * ~known
+        crown = interpolate(scene.target.gbuffer, scene.crown.expand(len(colour), -1, -1), scene.triangles) * ~known
         colour = torch.lerp(colour, push_pull(colour, known.float()), crown * known.any(-1, True).any(-2, True))
         return PaintedFaces(colour, take_own[:, 0], take_other[:, 0])
 

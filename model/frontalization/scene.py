@@ -45,7 +45,7 @@ class Scene:
         pose: (B,3) yaw, pitch, roll in the photo, degrees.
         source, flipped, target: the photo's view, that of its mirror image, the wanted view.
         guidance: (B,3,S,S) float32 RGB 0..1, the fitted model in the wanted view, black outside the mesh.
-        crown: (B,1,S,S) float32, the wanted view's mesh from the forehead, 0, to where hair begins, 1.
+        crown: (V,1) float32, of the model's vertices: from the forehead, 0, to where hair begins, 1.
         triangles: (F,3).
     """
 
@@ -77,7 +77,6 @@ def build_scene(
     target = wanted_view(model, vertices, normals, pose, template, size)
     inside = erode(faces.inside, _EDGE)
     usable = inside & ~occluders.select(faces.occluder, source)
-    crown = ((model.mean_shape[:, 1:2] - FOREHEAD) / (HAIRLINE - FOREHEAD)).clamp(0, 1)
     # The light stays with the face, as that of the photo's texture does.
     colour = model.albedo(fitted.albedo) * shade(source.mesh.normals, fitted.light)
     return Scene(
@@ -89,6 +88,6 @@ def build_scene(
         flipped=mirrored(source, model.mirror),
         target=target,
         guidance=interpolate(target.gbuffer, colour.clamp(0, 1), model.triangles),
-        crown=interpolate(target.gbuffer, crown.expand(len(vertices), -1, -1), model.triangles),
+        crown=((model.mean_shape[:, 1:2] - FOREHEAD) / (HAIRLINE - FOREHEAD)).clamp(0, 1),
         triangles=model.triangles,
     )
