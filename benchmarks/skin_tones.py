@@ -8,6 +8,7 @@ model itself: the figures compare tones, they do not say how well a photograph i
 """
 
 import argparse
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from cfr.model.coefficients import Coefficients
 from cfr.model.face_model import MorphableModel
 from cfr.model.landmark_metrics import normalised_mean_error
 from cfr.model.photo_fits import Photo, PhotoFit, PhotoFitter
-from cfr.model.rendering import posed, render_guidance
+from cfr.model.rendering import pose_mesh, render_guidance
 
 BACKGROUND = (0.55, 0.6, 0.65)
 # Around the 224-pixel crop, so that the detector sees a photo.
@@ -54,9 +55,16 @@ def faces(model: MorphableModel, count: int, generator: torch.Generator) -> Coef
 
 
 @torch.inference_mode()
-def photographed(model: MorphableModel, drawn: Coefficients) -> tuple[list[np.ndarray], np.ndarray]:
-    """Pictures (H,W,3) uint8, and their 68 landmarks (B,68,2) px."""
-    mesh = posed(model, drawn)
+def photographed(
+    model: MorphableModel, drawn: Coefficients, vertices: torch.Tensor | None = None
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Pictures (H,W,3) uint8, and their 68 landmarks (B,68,2) px.
+
+    vertices: (B,V,3) shapes; default: those that the coefficients describe.
+    """
+    if vertices is None:
+        vertices = model.shape(drawn.identity, drawn.expression)
+    mesh = pose_mesh(vertices, model.vertex_normals(vertices), drawn.pose, drawn.translation)
     gbuffer = mesh.rasterized(model.triangles)
     face = render_guidance(model, drawn, mesh, gbuffer)
     picture = torch.where(gbuffer.covered[:, None], face, torch.tensor(BACKGROUND).view(1, 3, 1, 1))
@@ -69,6 +77,34 @@ def photographed(model: MorphableModel, drawn: Coefficients) -> tuple[list[np.nd
         whole[MARGIN:-MARGIN, MARGIN:-MARGIN] = each
         padded.append(whole)
     return padded, project(corners)[0].numpy() + MARGIN
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A group's figures, means over the fitted faces: landmark_error, flagged in percent; fitted_angle in degrees."""
+
+    fitted: int
+    count: int
+    landmark_error: float
+    flagged: float
+    quality: float
+    fitted_angle: float
+
+
+def measure(model: MorphableModel, fitter: PhotoFitter, pictures: list[np.ndarray], truth: np.ndarray) -> Measured:
+    """Send a group's pictures through the chain; truth (B,68,2) px."""
+    results = list(fitter.fit(Photo(str(index), picture) for index, picture in enumerate(pictures)))
+    fits = [(index, fit) for index, fit in enumerate(results) if isinstance(fit, PhotoFit)]
+    points = np.stack([fit.landmarks68 for _, fit in fits])
+    angles = [float(typology_angle(skin_colour(model, fit.coefficients.albedo).clamp(0, 1))) for _, fit in fits]
+    return Measured(
+        fitted=len(fits),
+        count=len(results),
+        landmark_error=100 * float(normalised_mean_error(points, truth[[index for index, _ in fits]]).mean()),
+        flagged=100 * float(np.mean([float((fit.occluder & fit.oval).sum() / fit.oval.sum()) for _, fit in fits])),
+        quality=float(np.mean([fit.quality for _, fit in fits])),
+        fitted_angle=float(np.mean(angles)),
+    )
 
 
 def main() -> None:
@@ -84,19 +120,12 @@ def main() -> None:
     print(f"{'tone':<14}{'angle':>7}{'fitted':>10}{'NME %':>8}{'flagged %':>11}{'quality':>9}{'fitted angle':>14}")
     for name, albedo in albedos(model, 1.0, generator).items():
         parts = vars(drawn) | {"albedo": albedo.expand(arguments.faces, -1)}
-        pictures, truth = photographed(model, Coefficients(**parts))
-        results = list(fitter.fit(Photo(str(index), picture) for index, picture in enumerate(pictures)))
-        fits = [(index, fit) for index, fit in enumerate(results) if isinstance(fit, PhotoFit)]
-        points = np.stack([fit.landmarks68 for _, fit in fits])
-        error = 100 * normalised_mean_error(points, truth[[index for index, _ in fits]]).mean()
-        flagged = 100 * np.mean([float((fit.occluder & fit.oval).sum() / fit.oval.sum()) for _, fit in fits])
-        quality = np.mean([fit.quality for _, fit in fits])
+        found = measure(model, fitter, *photographed(model, Coefficients(**parts)))
         angle = float(typology_angle(skin_colour(model, albedo).clamp(0, 1)))
-        seen = np.mean(
-            [float(typology_angle(skin_colour(model, fit.coefficients.albedo).clamp(0, 1))) for _, fit in fits]
+        print(
+            f"{name:<14}{angle:>7.0f}{f'{found.fitted}/{found.count}':>10}{found.landmark_error:>8.2f}"
+            f"{found.flagged:>11.2f}{found.quality:>9.2f}{found.fitted_angle:>14.0f}"
         )
-        counts = f"{len(fits)}/{len(results)}"
-        print(f"{name:<14}{angle:>7.0f}{counts:>10}{error:>8.2f}{flagged:>11.2f}{quality:>9.2f}{seen:>14.0f}")
 
 
 if __name__ == "__main__":

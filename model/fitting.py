@@ -1,11 +1,14 @@
 """Fit of the morphable model to a face crop: dense landmarks, then pose and shape, then light and albedo.
 
-Pose and shape come from the landmarks, from the coefficient regressor, or from both.
+Pose and shape come from the landmarks, from the coefficient regressor, or from both. Where something covers the face,
+they are found twice: the second time in the photo with the first guidance painted over what covers it, since landmark
+networks read an occluder's outlines as those of the face.
 """
 
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cfr.model.alignment import CROP_IN_CONTEXT
@@ -14,14 +17,20 @@ from cfr.model.covered_mouth import CoveredMouth
 from cfr.model.face_landmarks import FaceMesh, dense_landmarks
 from cfr.model.face_model import MorphableModel
 from cfr.model.landmark_fit import LandmarkFit, LandmarkFitter
+from cfr.model.morphology import dilate
 from cfr.model.occlusion import OccluderDetector
 from cfr.model.photometric_fit import PhotometricFitter
+from cfr.model.quality import fraction
 from cfr.model.rendering import posed, render_guidance
 from cfr.model.shape_estimate import ShapeEstimator
 from cfr.model.turned_landmarks import TurnedLandmarkHead, TurnedLandmarks, with_turned_landmarks
 
 # How many times larger than the regressor's own deviations its errors on photographs are taken to be.
 DEVIATION_SCALE = 2.0
+# Share of the mesh that has to be covered for a second look; less may be a false alarm, and moves few landmarks.
+LEAST_COVERED = 0.1
+# Pixels around an occluder that are painted over as well, and the width of the soft edge.
+COMPLETED_MARGIN, COMPLETED_EDGE = 7, 5
 
 
 @dataclass(frozen=True)
@@ -32,8 +41,10 @@ class FaceFit:
         coefficients: what was fitted.
         guidance: (B,3,224,224) float32 RGB 0..1, the model's picture of the face, black outside the mesh.
         face_mask: (B,224,224) bool, the mesh.
-        landmarks: (B,468,3) FaceMesh points in crop px, those of turned faces by the head for them.
-        landmark_score: (B,) 0..1, how far the landmarks can be trusted (see `TurnedLandmarks`).
+        landmarks: (B,468,3) FaceMesh points in crop px, those of turned faces by the head for them; those of the second
+            look where there was one.
+        landmark_score: (B,) 0..1, how far the landmarks can be trusted (see `TurnedLandmarks`), at the first look: a
+            face that was painted is always found.
         fit_error: (B,) normalised mean error between the landmarks and the fitted mesh's, a fraction.
     """
 
@@ -74,19 +85,52 @@ class FaceFitter:
         """Fit every face of a mini-batch.
 
         Light and albedo are fitted twice: what the first guidance shows to be covered is left out of the second fit,
-        and a covered mouth is closed before it.
+        before which covered faces get a second look and covered mouths are closed.
 
         Args:
             context: (B,320,320,3) uint8 RGB, the crop with its margin.
             landmarks5: (B,5,2) float32 crop px.
         """
         pixels = context.to(self.device).permute(0, 3, 1, 2).float() / 255
+        landmarks5 = landmarks5.to(self.device)
         photo = pixels[:, :, CROP_IN_CONTEXT, CROP_IN_CONTEXT].contiguous()
-        found = dense_landmarks(self.facemesh, pixels, landmarks5.to(self.device))
-        turned = with_turned_landmarks(self.turned_head, found)
-        shape = self._shape(pixels, landmarks5.to(self.device), turned)
-        batch = len(photo)
-        coefficients = Coefficients(
+        turned = self._landmarks(pixels, landmarks5)
+        score = turned.score
+        shape = self._shape(pixels, landmarks5, turned)
+        coefficients = self._unlit(shape)
+        mesh = posed(self.model, coefficients)
+        gbuffer = mesh.rasterized(self.model.triangles)
+        samples = self.photometric_fitter.sample(photo, mesh, gbuffer)
+        albedo, light = self.photometric_fitter.start(samples)
+        first_guidance = render_guidance(self.model, _lit(coefficients, albedo, light), mesh, gbuffer)
+        covered = self.occluder_detector.detect(photo, first_guidance, gbuffer)
+        coefficients, changed = self.covered_mouth.closed(coefficients, mesh, covered)
+        # The head for turned faces knows renderings of covered faces, and takes a wrong painting at its word.
+        again = (fraction(covered, gbuffer.covered) > LEAST_COVERED) & (turned.turned < 1)
+        if again.any():
+            completed = self._completed(pixels, _lit(coefficients, albedo, light), covered)
+            second = self._landmarks(completed, landmarks5)
+            turned = _chosen(again, second, turned)
+            shape = _chosen(again, self._shape(completed, landmarks5, second), shape)
+            seen = self._unlit(shape)
+            closed, _ = self.covered_mouth.closed(seen, posed(self.model, seen), covered)
+            coefficients, changed = _chosen(again, closed, coefficients), True
+        if changed:
+            mesh = posed(self.model, coefficients)
+            gbuffer = mesh.rasterized(self.model.triangles)
+            samples = self.photometric_fitter.sample(photo, mesh, gbuffer)
+        coefficients = _lit(coefficients, *self.photometric_fitter.refine(samples, albedo, light, covered))
+        guidance = render_guidance(self.model, coefficients, mesh, gbuffer)
+        return FaceFit(coefficients, guidance, gbuffer.covered, turned.landmarks, score, shape.error)
+
+    def _landmarks(self, context: Tensor, landmarks5: Tensor) -> TurnedLandmarks:
+        """Of context (B,3,320,320) 0..1."""
+        return with_turned_landmarks(self.turned_head, dense_landmarks(self.facemesh, context, landmarks5))
+
+    def _unlit(self, shape: LandmarkFit) -> Coefficients:
+        """With albedo and light 0."""
+        batch = len(shape.pose)
+        return Coefficients(
             shape.identity,
             shape.expression,
             torch.zeros(batch, len(self.model.log_albedo_basis), device=self.device),
@@ -94,21 +138,18 @@ class FaceFitter:
             shape.pose,
             shape.translation,
         )
+
+    def _completed(self, context: Tensor, coefficients: Coefficients, covered: Tensor) -> Tensor:
+        """The context (B,3,320,320) with the face painted over what covers it."""
         mesh = posed(self.model, coefficients)
         gbuffer = mesh.rasterized(self.model.triangles)
-        samples = self.photometric_fitter.sample(photo, mesh, gbuffer)
-        albedo, light = self.photometric_fitter.start(samples)
-        coefficients = _lit(coefficients, albedo, light)
-        first_guidance = render_guidance(self.model, coefficients, mesh, gbuffer)
-        covered = self.occluder_detector.detect(photo, first_guidance, gbuffer)
-        coefficients, changed = self.covered_mouth.closed(coefficients, mesh, covered)
-        if changed:
-            mesh = posed(self.model, coefficients)
-            gbuffer = mesh.rasterized(self.model.triangles)
-            samples = self.photometric_fitter.sample(photo, mesh, gbuffer)
-        coefficients = _lit(coefficients, *self.photometric_fitter.refine(samples, albedo, light, covered))
-        guidance = render_guidance(self.model, coefficients, mesh, gbuffer)
-        return FaceFit(coefficients, guidance, gbuffer.covered, turned.landmarks, turned.score, shape.error)
+        face = gbuffer.covered[:, None]
+        share = (dilate(covered, COMPLETED_MARGIN)[:, None] & face).float()
+        share = F.avg_pool2d(share, COMPLETED_EDGE, stride=1, padding=COMPLETED_EDGE // 2) * face
+        painted = context.clone()
+        crop = painted[:, :, CROP_IN_CONTEXT, CROP_IN_CONTEXT]
+        crop.lerp_(render_guidance(self.model, coefficients, mesh, gbuffer), share)
+        return painted
 
     def _shape(self, context: Tensor, landmarks5: Tensor, turned: TurnedLandmarks) -> LandmarkFit:
         """Pose and shape; context (B,3,320,320) 0..1."""
@@ -122,6 +163,14 @@ class FaceFitter:
             )
         prior = replace(prior, deviation=prior.deviation * DEVIATION_SCALE)
         return self.landmark_fitter.fit(turned.landmarks, turned.turned, prior)
+
+
+def _chosen(rows: Tensor, first, second):
+    """A dataclass of mini-batches like both: the first's rows where `rows` (B,) bool is true, else the second's."""
+    parts = {}
+    for name, value in vars(first).items():
+        parts[name] = torch.where(rows.view(-1, *[1] * (value.dim() - 1)), value, getattr(second, name))
+    return type(first)(**parts)
 
 
 def _lit(coefficients: Coefficients, albedo: Tensor, light: Tensor) -> Coefficients:

@@ -20,7 +20,6 @@ DEFAULT_LAYOUT = "face model of this package's layout"
 ICT = "ICT-FaceKit face model"
 
 
-
 @dataclass(frozen=True)
 class Finding:
     """What a file, or one of several states in it, is.

@@ -104,16 +104,21 @@ class IdentitySpace:
     residual: float
 
 
-def sample_heads(data: AnnyData, mesh: FaceMesh, count: int, seed: int) -> np.ndarray:
-    """(count, V, 3) float32: random heads on the face mesh, in base-mesh coordinates, not aligned."""
+def sample_heads(
+    data: AnnyData, mesh: FaceMesh, count: int, seed: int, age: dict[str, float] | None = None
+) -> np.ndarray:
+    """(count, V, 3) float32: random heads on the face mesh, in base-mesh coordinates, not aligned.
+
+    age: shares of "baby", "child", "young" and "old", which sum to 1; default: an age drawn for each head, no babies.
+    """
     generator = np.random.default_rng(seed)
     modifiers = _modifiers(data)
-    macros = [name for name in data.target_names("macrodetails") if "-baby" not in name]
+    macros = [name for name in data.target_names("macrodetails") if age or "-baby" not in name]
     sliders = [name for modifier in modifiers for side in modifier.sides for name in side if name]
     column = {name: i for i, name in enumerate(dict.fromkeys(macros + sliders))}
     weights = np.zeros((count, len(column)), np.float32)
     for row in weights:
-        for name, weight in _macro_weights(generator).items():
+        for name, weight in _macro_weights(generator, age).items():
             row[column[name]] = weight
         for modifier in modifiers:
             for name, weight in _slider_weights(modifier, generator):
@@ -180,15 +185,18 @@ def _fix_signs(basis: np.ndarray) -> np.ndarray:
     return basis * np.sign(largest)[:, None, None]
 
 
-def _macro_weights(generator: np.random.Generator) -> dict[str, float]:
-    """Weights of the MPFB macro targets for one random person (products of age, sex, ethnicity, muscle and weight)."""
+def _random_age(generator: np.random.Generator) -> dict[str, float]:
     draw = generator.uniform()
     if draw < 0.1:
         child = generator.uniform(0, 0.8)
-        age = {"child": child, "young": 1 - child, "old": 0.0}
-    else:
-        old = generator.beta(1.0, 1.6)
-        age = {"child": 0.0, "young": 1 - old, "old": old}
+        return {"child": child, "young": 1 - child, "old": 0.0}
+    old = generator.beta(1.0, 1.6)
+    return {"child": 0.0, "young": 1 - old, "old": old}
+
+
+def _macro_weights(generator: np.random.Generator, age: dict[str, float] | None) -> dict[str, float]:
+    """Weights of the MPFB macro targets for one random person (products of age, sex, ethnicity, muscle and weight)."""
+    age = age or _random_age(generator)
     male = float(np.clip(generator.uniform() < 0.5, 0, 1)) * 0.8 + 0.2 * generator.uniform()
     sex = {"male": male, "female": 1 - male}
     ethnicity = dict(zip(ETHNICITIES, generator.dirichlet([0.6, 0.6, 0.6]), strict=True))

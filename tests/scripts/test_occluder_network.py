@@ -48,8 +48,6 @@ def test_training_goes_on_from_its_checkpoint_and_writes_loadable_weights(tmp_pa
     after = torch.load(run / "checkpoint.pt", weights_only=True)
     assert before["step"] == after["step"] == 4
     network = OccluderNetwork()
-    network.load_state_dict(
-        {name: value.float() for name, value in load_file(run / WEIGHTS_FILE).items()}, strict=True
-    )
+    network.load_state_dict({name: value.float() for name, value in load_file(run / WEIGHTS_FILE).items()}, strict=True)
     with torch.inference_mode():
         assert network.eval()(torch.zeros(1, INPUTS, SIZE, SIZE)).shape == (1, SIZE, SIZE)

@@ -1,0 +1,66 @@
+"""Faces that something covers are fitted a second time, in a photo whose occluder is painted over."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from cfr.model import fitting
+from cfr.model.alignment import CONTEXT_MARGIN, apply_affine, context_crop, crop_affine
+from cfr.model.detector import MTCNN
+from cfr.model.fitting import FaceFitter
+from cfr.model.images import decode_image
+from cfr.model.rendering import posed
+
+# FaceMesh's points around a medical mask: ear, along the jaw, ear, over the nose.
+MASK = (234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361, 323, 454, 6)
+COLOURS = ((60, 120, 190), (240, 240, 235), (25, 25, 28), (150, 60, 60))
+
+
+@pytest.fixture(scope="module")
+def covered_faces(photos_dir):
+    """The bundled photos (N,320,320,3), the same under masks (4N,320,320,3), and their five points (N,5,2) crop px."""
+    detector, fitter = MTCNN.load_default(), FaceFitter()
+    contexts, points5 = [], []
+    for path in sorted(photos_dir.glob("*.*g")):
+        image = decode_image(path.read_bytes())
+        found = detector.detect(image)
+        affine = crop_affine(found.landmarks5[0])
+        contexts.append(context_crop(image, affine))
+        points5.append(apply_affine(found.landmarks5[0], affine))
+    clean, five = torch.from_numpy(np.stack(contexts)), torch.from_numpy(np.stack(points5)).float()
+    outlines = fitter.fit(clean, five).landmarks[:, list(MASK), :2] + CONTEXT_MARGIN
+    covered = []
+    for context, outline in zip(contexts, outlines.tolist(), strict=True):
+        for colour in COLOURS:
+            picture = Image.fromarray(context)
+            ImageDraw.Draw(picture).polygon([tuple(point) for point in outline], fill=colour)
+            covered.append(np.asarray(picture))
+    return clean, torch.from_numpy(np.stack(covered)), five
+
+
+def _points68(fitter: FaceFitter, fit) -> torch.Tensor:
+    mesh, model = posed(fitter.model, fit.coefficients), fitter.model
+    return model.surface_points(mesh.pixels, model.ibug68_triangles, model.ibug68_barycentric)
+
+
+def test_covered_faces_are_fitted_more_like_the_uncovered_ones(covered_faces, monkeypatch):
+    clean, covered, five = covered_faces
+    fitter = FaceFitter()
+    wanted = _points68(fitter, fitter.fit(clean, five)).repeat_interleave(len(COLOURS), 0)
+    five = five.repeat_interleave(len(COLOURS), 0)
+    twice = (_points68(fitter, fitter.fit(covered, five)) - wanted).norm(dim=-1).mean()
+    monkeypatch.setattr(fitting, "LEAST_COVERED", 2.0)
+    once = (_points68(fitter, fitter.fit(covered, five)) - wanted).norm(dim=-1).mean()
+    assert twice < 0.95 * once
+
+
+def test_a_face_does_not_depend_on_its_neighbours(covered_faces):
+    clean, covered, five = covered_faces
+    fitter = FaceFitter()
+    # The same size of mini-batch, as the jobs have it: with a covered face beside it or with none.
+    alone = fitter.fit(torch.stack([clean[0], clean[0]]), five[[0, 0]])
+    beside = fitter.fit(torch.stack([clean[0], covered[0]]), five[[0, 0]])
+    for name, part in vars(alone.coefficients).items():
+        assert torch.equal(part[0], getattr(beside.coefficients, name)[0]), name
+    assert not torch.equal(beside.coefficients.pose[0], beside.coefficients.pose[1])
