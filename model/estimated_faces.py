@@ -13,7 +13,8 @@ from cfr.model.coefficients import Coefficients
 from cfr.model.face_model import MorphableModel
 from cfr.model.face_model_files import load_face_model
 from cfr.model.lighting import shade
-from cfr.model.paper.face_model import SIZES, BaselFaceModel
+from cfr.model.networks.coefficient_regressor import PAPER_SIZES
+from cfr.model.paper.face_model import BaselFaceModel
 from cfr.model.paper.reconstruction import from_regressed, reconstruct
 from cfr.model.rasterize import interpolate, rasterize
 from cfr.model.rendering import posed
@@ -132,7 +133,7 @@ class BaselFaceEstimator(FaceEstimator):
 
     def __init__(self, model: BaselFaceModel):
         self.model = model
-        self.sizes, self.triangles, self.skin = SIZES, model.triangles, model.skin
+        self.sizes, self.triangles, self.skin = PAPER_SIZES, model.triangles, model.skin
 
     def faces(self, regressed: Tensor) -> EstimatedFaces:
         """See `FaceEstimator.faces`."""

@@ -29,6 +29,8 @@ from cfr.model.turned_landmarks import TurnedLandmarkHead, TurnedLandmarks, with
 DEVIATION_SCALE = 2.0
 # Share of the mesh that has to be covered for a second look; less may be a false alarm, and moves few landmarks.
 LEAST_COVERED = 0.1
+# Faces of a mini-batch that get their second look together.
+SECOND_LOOK_GROUP = 4
 # Pixels around an occluder that are painted over as well, and the width of the soft edge.
 COMPLETED_MARGIN, COMPLETED_EDGE = 7, 5
 
@@ -107,14 +109,16 @@ class FaceFitter:
         coefficients, changed = self.covered_mouth.closed(coefficients, mesh, covered)
         # The head for turned faces knows renderings of covered faces, and takes a wrong painting at its word.
         again = (fraction(covered, gbuffer.covered) > LEAST_COVERED) & (turned.turned < 1)
-        if again.any():
-            completed = self._completed(pixels, _lit(coefficients, albedo, light), covered)
-            second = self._landmarks(completed, landmarks5)
-            turned = _chosen(again, second, turned)
-            shape = _chosen(again, self._shape(completed, landmarks5, second), shape)
-            seen = self._unlit(shape)
-            closed, _ = self.covered_mouth.closed(seen, posed(self.model, seen), covered)
-            coefficients, changed = _chosen(again, closed, coefficients), True
+        for rows in _groups(again):
+            lit = _rows(_lit(coefficients, albedo, light), rows)
+            completed = self._completed(pixels[rows], lit, covered[rows])
+            second = self._landmarks(completed, landmarks5[rows])
+            second_shape = self._shape(completed, landmarks5[rows], second)
+            seen = self._unlit(second_shape)
+            closed, _ = self.covered_mouth.closed(seen, posed(self.model, seen), covered[rows])
+            turned = _replaced(turned, rows, second)
+            shape = _replaced(shape, rows, second_shape)
+            coefficients, changed = _replaced(coefficients, rows, closed), True
         if changed:
             mesh = posed(self.model, coefficients)
             gbuffer = mesh.rasterized(self.model.triangles)
@@ -165,12 +169,26 @@ class FaceFitter:
         return self.landmark_fitter.fit(turned.landmarks, turned.turned, prior)
 
 
-def _chosen(rows: Tensor, first, second):
-    """A dataclass of mini-batches like both: the first's rows where `rows` (B,) bool is true, else the second's."""
-    parts = {}
-    for name, value in vars(first).items():
-        parts[name] = torch.where(rows.view(-1, *[1] * (value.dim() - 1)), value, getattr(second, name))
-    return type(first)(**parts)
+def _groups(chosen: Tensor) -> list[Tensor]:
+    """Indices of the rows of chosen (B,) bool, `SECOND_LOOK_GROUP` at a time, the last group filled with its last row.
+
+    Always the same number, because a network's last bits depend on the size of its mini-batch.
+    """
+    groups = []
+    for rows in chosen.nonzero()[:, 0].split(SECOND_LOOK_GROUP):
+        places = torch.arange(SECOND_LOOK_GROUP, device=rows.device).clamp(max=max(len(rows) - 1, 0))
+        groups += [rows[places]] if len(rows) else []
+    return groups
+
+
+def _rows(batch, rows: Tensor):
+    """These rows of a dataclass of mini-batches."""
+    return type(batch)(**{name: value[rows] for name, value in vars(batch).items()})
+
+
+def _replaced(batch, rows: Tensor, new):
+    """A dataclass of mini-batches with these rows from a smaller one."""
+    return type(batch)(**{name: value.index_copy(0, rows, getattr(new, name)) for name, value in vars(batch).items()})
 
 
 def _lit(coefficients: Coefficients, albedo: Tensor, light: Tensor) -> Coefficients:

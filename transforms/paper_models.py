@@ -82,9 +82,9 @@ class PaperModels(DefaultModels):
     def coefficient_layout(self) -> dict[str, tuple[int, int]]:
         """See DefaultModels."""
         from cfr.model.coefficients import coefficient_layout
-        from cfr.model.paper.face_model import SIZES
+        from cfr.model.networks.coefficient_regressor import PAPER_SIZES
 
-        return coefficient_layout(SIZES)
+        return coefficient_layout(PAPER_SIZES)
 
 
 # Once per process: the steps share them.

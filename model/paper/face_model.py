@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Identity, expression and texture coefficients.
-SIZES = (80, 64, 80)
+from cfr.model.networks.coefficient_regressor import PAPER_SIZES
+
 KEYPOINTS = 68
 NEIGHBOURS = 8
 _KEYS = ("meanshape", "idBase", "exBase", "meantex", "texBase", "tri", "point_buf", "keypoints", "skinmask")
@@ -118,10 +118,10 @@ def _check(arrays: dict[str, np.ndarray], origin: str) -> None:
     vertices, triangles = arrays["meanshape"].size // 3, len(arrays["tri"])
     shapes = {
         "meanshape": (1, 3 * vertices),
-        "idBase": (3 * vertices, SIZES[0]),
-        "exBase": (3 * vertices, SIZES[1]),
+        "idBase": (3 * vertices, PAPER_SIZES[0]),
+        "exBase": (3 * vertices, PAPER_SIZES[1]),
         "meantex": (1, 3 * vertices),
-        "texBase": (3 * vertices, SIZES[2]),
+        "texBase": (3 * vertices, PAPER_SIZES[2]),
         "tri": (triangles, 3),
         "point_buf": (vertices, NEIGHBOURS),
         "keypoints": (1, KEYPOINTS),

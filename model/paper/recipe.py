@@ -11,9 +11,9 @@ from torch import Tensor
 
 from cfr.model.alignment import CROP_IN_CONTEXT
 from cfr.model.coefficients import Coefficients
-from cfr.model.networks.coefficient_regressor import CoefficientRegressor
+from cfr.model.networks.coefficient_regressor import PAPER_SIZES, CoefficientRegressor
 from cfr.model.networks.face_parsing import FaceParsing
-from cfr.model.paper.face_model import SIZES, BaselFaceModel
+from cfr.model.paper.face_model import BaselFaceModel
 from cfr.model.paper.masks import ParsedFaces, full_mask, object_mask
 from cfr.model.paper.reconstruction import Reconstruction, from_regressed, reconstruct
 from cfr.model.paper.renderer import rasterize_screen_linear, render
@@ -142,4 +142,4 @@ class DoubleRotator:
 
 def _reconstructed(model: BaselFaceModel, coefficients: Tensor) -> Reconstruction:
     """From a row of `Coefficients.concatenated`."""
-    return reconstruct(model, Coefficients.split(coefficients, SIZES))
+    return reconstruct(model, Coefficients.split(coefficients, PAPER_SIZES))

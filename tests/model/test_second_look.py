@@ -55,12 +55,14 @@ def test_covered_faces_are_fitted_more_like_the_uncovered_ones(covered_faces, mo
     assert twice < 0.95 * once
 
 
-def test_a_face_does_not_depend_on_its_neighbours(covered_faces):
+@pytest.mark.parametrize("face", ["clean", "covered"])
+def test_a_face_does_not_depend_on_its_neighbours(covered_faces, face):
     clean, covered, five = covered_faces
     fitter = FaceFitter()
-    # The same size of mini-batch, as the jobs have it: with a covered face beside it or with none.
-    alone = fitter.fit(torch.stack([clean[0], clean[0]]), five[[0, 0]])
-    beside = fitter.fit(torch.stack([clean[0], covered[0]]), five[[0, 0]])
-    for name, part in vars(alone.coefficients).items():
-        assert torch.equal(part[0], getattr(beside.coefficients, name)[0]), name
-    assert not torch.equal(beside.coefficients.pose[0], beside.coefficients.pose[1])
+    own, uncovered = (clean if face == "clean" else covered)[:1], clean[:1]
+    # The same size of mini-batch, as the jobs have it: beside none, some and more covered faces than one group holds.
+    beside = [uncovered.expand(5, -1, -1, -1), torch.cat([covered[1:3], uncovered.expand(3, -1, -1, -1)]), covered[1:6]]
+    fits = [fitter.fit(torch.cat([others, own]), five[[0] * 6]).coefficients for others in beside]
+    for fit in fits[1:]:
+        for name, part in vars(fits[0]).items():
+            assert torch.equal(part[-1], getattr(fit, name)[-1]), name
