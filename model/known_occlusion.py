@@ -10,7 +10,7 @@ from torch import Tensor
 from cfr.model.alignment import CROP_IN_CONTEXT, context_crop
 from cfr.model.face_model import MorphableModel
 from cfr.model.occlusion_metrics import MaskScores, mask_scores, mean_colour, mirrored_pixels, psnr, ssim
-from cfr.model.photo_fits import PhotoFit
+from cfr.model.photo_fits import PhotoFit, carried_mask, carried_picture
 
 # Largest difference of a smoothed colour channel (0..255) that two JPEG copies of one picture show.
 _COPY_NOISE = 14
@@ -20,7 +20,7 @@ _OPENING = 9
 # A region with fewer pixels says nothing about a picture.
 _SMALLEST_REGION = 60
 
-METHODS = ("guidance", "mean_colour", "mirrored")
+METHODS = ("guidance", "mean_colour", "mirrored", "uncovered")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def cropped_mask(mask: np.ndarray, affine: np.ndarray) -> Tensor:
 
 
 def score_occlusion(
-    model: MorphableModel, fit: PhotoFit, truth: np.ndarray, face: Tensor, clean: np.ndarray | None
+    model: MorphableModel, fit: PhotoFit, truth: np.ndarray, reference: PhotoFit | None
 ) -> OcclusionScores:
     """Compare a fitted photo with what is known about it.
 
@@ -86,21 +86,21 @@ def score_occlusion(
         model: the fit's.
         fit: of the photo with the occluder.
         truth: (H,W) bool, what is covered in the photo.
-        face: (224,224) bool, the face in the fit's crop; only there counts what the mask says. It should come from the
-            clean photo: a fit that the occluder pulled away must not choose where it is judged.
-        clean: (H,W,3) uint8, the same photo without the occluder, or None.
+        reference: of the same photo without the occluder; None: there is none. Its oval is the face in which the mask
+            counts (a fit that the occluder pulled away must not choose where it is judged), else the fit's own.
 
     Raises:
-        ValueError: the reference face is empty.
+        ValueError: the face is empty.
     """
-    covered = cropped_mask(truth, fit.affine).to(face.device)
+    covered = cropped_mask(truth, fit.affine).to(fit.crop.device)
+    face = fit.oval if reference is None else carried_mask(reference.oval, reference.affine, fit.affine)
     # A face that the photo's edge cuts off is judged on what the photo shows.
     face = face & cropped_mask(np.ones_like(truth), fit.affine).to(face.device)
     scores = mask_scores(fit.occluder, covered, face)
-    if clean is None:
+    if reference is None:
         return OcclusionScores(scores, None, None)
     target = (
-        torch.from_numpy(context_crop(clean, fit.affine)[CROP_IN_CONTEXT, CROP_IN_CONTEXT].copy())
+        torch.from_numpy(context_crop(reference.photo.image, fit.affine)[CROP_IN_CONTEXT, CROP_IN_CONTEXT].copy())
         .permute(2, 0, 1)
         .float()
         / 255
@@ -111,10 +111,14 @@ def score_occlusion(
     visible = region & ~covered
     if not visible.any():
         return OcclusionScores(scores, None, None)
+    # What the face model makes of a face that nothing covers: how near a guidance can come.
+    best = carried_picture(reference.guidance, reference.affine, fit.affine)
+    seen = carried_mask(reference.face_mask, reference.affine, fit.affine)
     pictures = {
         "guidance": fit.guidance,
         "mean_colour": mean_colour(fit.crop, visible),
         "mirrored": mirrored_pixels(model, fit.crop, fit.mesh, fit.gbuffer, visible),
+        "uncovered": torch.where(seen, best, fit.guidance),
     }
     return OcclusionScores(scores, _compare(pictures, target, region & covered), _compare(pictures, target, visible))
 

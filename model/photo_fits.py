@@ -18,7 +18,7 @@ from cfr.model.detector import MTCNN
 from cfr.model.face_model import MorphableModel
 from cfr.model.fitting import FaceFitter
 from cfr.model.quality import fraction, quality, sharpness
-from cfr.model.rasterize import GBuffer
+from cfr.model.rasterize import GBuffer, sample_image
 from cfr.model.rendering import PosedMesh, posed
 
 MINI_BATCH = 8
@@ -119,6 +119,19 @@ def carried_mask(mask: Tensor, source: np.ndarray, target: np.ndarray) -> Tensor
     inside = ((index >= 0) & (index < size)).all(-1)
     index = index.clamp(0, size - 1)
     return mask[index[..., 1], index[..., 0]] & inside
+
+
+def carried_picture(picture: Tensor, source: np.ndarray, target: np.ndarray) -> Tensor:
+    """A crop's picture (3,S,S) as it lies in another crop of the same photo, bilinear; 0 where the first ends.
+
+    Args:
+        picture: float32.
+        source, target: (6,) affines photo px -> crop px of the two crops.
+    """
+    size = picture.shape[-1]
+    y, x = np.mgrid[:size, :size] + 0.5
+    there = apply_affine(apply_affine(np.stack([x, y], -1), invert_affine(target)), source)
+    return sample_image(picture[None], torch.from_numpy(there).to(picture)[None])[0]
 
 
 def _outlined(corners: Tensor) -> Tensor:

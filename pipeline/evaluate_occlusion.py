@@ -11,7 +11,7 @@ import numpy as np
 from cfr.model.composites import FacePlace, Occluder, composites_of, load_occluders
 from cfr.model.images import ImageError
 from cfr.model.known_occlusion import difference_mask, score_occlusion
-from cfr.model.photo_fits import Photo, PhotoFit, PhotoFitter, carried_mask
+from cfr.model.photo_fits import Photo, PhotoFit, PhotoFitter
 from cfr.pipeline import face_model_flag
 from cfr.pipeline.errors import UserError
 from cfr.pipeline.labelled_photos import find_photos, photo_name, read_photo, read_photos
@@ -47,14 +47,13 @@ examples:
 
 @dataclass(frozen=True)
 class _Case:
-    """A photo with a known occluder, waiting for its fit; clean is the picture without it or None."""
+    """A photo with a known occluder, waiting for its fit; reference is the fit of the photo without it or None."""
 
     name: str
     kind: str
     colour_matched: bool
     image: np.ndarray
     truth: np.ndarray
-    clean: np.ndarray | None
     reference: PhotoFit | None
 
 
@@ -138,7 +137,6 @@ class _Measurement:
                         composite.colour_matched,
                         composite.image,
                         composite.mask,
-                        fit.photo.image,
                         fit,
                     )
 
@@ -157,7 +155,7 @@ class _Measurement:
                 except ValueError as error:
                     self.failures.append({"photo": photo_name(masked), "reason": str(error)})
                     continue
-                yield _Case(photo_name(masked), _DRAWN, False, image, truth, fit.photo.image, fit)
+                yield _Case(photo_name(masked), _DRAWN, False, image, truth, fit)
 
         self._score(cases(), self.real)
 
@@ -174,7 +172,7 @@ class _Measurement:
                 if truth.shape != image.shape[:2]:
                     self.failures.append({"photo": photo_name(photo), "reason": f"{mask.name} has another size"})
                     continue
-                yield _Case(photo_name(photo), _HAND, False, image, truth, None, None)
+                yield _Case(photo_name(photo), _HAND, False, image, truth, None)
 
         self._score(cases(), self.real)
 
@@ -200,10 +198,7 @@ class _Measurement:
             try:
                 if not isinstance(result, PhotoFit):
                     raise ValueError(result.reason)
-                face = result.oval
-                if case.reference is not None:
-                    face = carried_mask(case.reference.oval, case.reference.affine, result.affine)
-                scores = score_occlusion(self.fitter.model, result, case.truth, face, case.clean)
+                scores = score_occlusion(self.fitter.model, result, case.truth, case.reference)
             except ValueError as error:
                 self.failures.append({"photo": case.name, "reason": str(error)})
                 continue

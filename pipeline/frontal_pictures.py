@@ -16,9 +16,7 @@ class FrontalPainter:
 
     def paint(self, rows: Sequence[PairRow]) -> list[dict[str, np.ndarray]]:
         """Pictures of each row, (H,W,3) uint8 RGB, by the names of `contact_sheet.FRONTAL_ROWS`; those it has."""
-        return [
-            {name: _decode(data) for name in NEEDED_COLUMNS if (data := row.encoded_picture(name))} for row in rows
-        ]
+        return [{name: _decode(data) for name in NEEDED_COLUMNS if (data := row.encoded_picture(name))} for row in rows]
 
 
 def _decode(data: bytes) -> np.ndarray:
