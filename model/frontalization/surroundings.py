@@ -1,10 +1,11 @@
 """Neck, hair and background around the face of a wanted view, from the photo's surroundings.
 
-What lies around the mesh is taken to be a surface that goes on from the mesh's rim towards the back of the head:
-steeply at its sides, so that ears and hair which the photo shows from the side are not spread out beside a frontal
-face, less so above and below. Close to the face it turns with the head. Where the photo does not show it, its mirror
-image is taken. Farther away it gives way to the background as it stands, as seen on the side that the nose points to:
-behind a turned head lie its hair and neck. What nothing shows is filled smoothly.
+What lies around the mesh is taken to be a surface that goes on from the mesh's rim towards the back of the head. In
+photos from the side it does so steeply at its sides, so that ears and hair that they show are not spread out beside a
+frontal face, less so above and below; in photos from the front gently everywhere, so that hair stays around a turned
+face. Close to the face it turns with the head. Where the photo does not show it, its mirror image is taken. Farther
+away it gives way to the background as it stands, as seen on the side that the nose points to: behind a turned head lie
+its hair and neck. What nothing shows is filled smoothly.
 """
 
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ from cfr.model.rasterize import sample_image
 # Decimetres that the surface goes outwards, to the side and up or down, per decimetre that it goes back.
 _OUTWARDS = (0.2, 1.25)
 _STEEPEST = 6.0
+# Slope for photos from the front, and yaw of a photo: up to the first it is from the front, beyond the second it shows
+# the side of a head, which is as steep as above.
+_FLAT = 0.8
+_SIDEWAYS = (15.0, 40.0)
 # Decimetres along the surface from the rim: up to the first the surroundings turn with the head, beyond the second they
 # stand still.
 TURNING, STANDING = 0.35, 1.0
@@ -61,7 +66,7 @@ def complete_surroundings(scene: Scene, face: Tensor) -> Surroundings:
     """
     photo, usable, source, target = scene.photo, scene.usable, scene.source, scene.target
     covered = target.gbuffer.covered
-    depth, along = _receding_depth(target)
+    depth, along = _receding_depth(target, scene.pose[:, 0])
     batch, height, width = depth.shape
     column = torch.arange(width, device=depth.device) + 0.5
     pixels = torch.stack(torch.meshgrid(column, column, indexing="xy"), -1).expand(batch, -1, -1, -1)
@@ -100,14 +105,18 @@ def _neck(target: View) -> Tensor:
     return ((down - _NECK[0]) / (_NECK[1] - _NECK[0])).clamp(0, 1)[:, None]
 
 
-def _receding_depth(target: View) -> tuple[Tensor, Tensor]:
-    """Depth of the surface around the mesh, and the way to each pixel along it, (B,H,W) decimetres both."""
+def _receding_depth(target: View, source_yaw: Tensor) -> tuple[Tensor, Tensor]:
+    """Depth of the surface around the mesh, and the way to each pixel along it, (B,H,W) decimetres both.
+
+    source_yaw: (B,) degrees, of the photo.
+    """
     covered = target.gbuffer.covered
     rim = covered & ~erode(covered, _RIM)
     known = torch.where(rim, target.gbuffer.depth, 0.0)[:, None]
     at_rim = push_pull(known, rim[:, None].float())[:, 0]
     away = distance(covered) / _zoom(target)[:, None, None]
-    slope = _slope(target)
+    sideways = ((source_yaw.abs() - _SIDEWAYS[0]) / (_SIDEWAYS[1] - _SIDEWAYS[0])).clamp(0, 1)[:, None, None]
+    slope = torch.lerp(torch.full_like(away, _FLAT), _slope(target), sideways)
     return at_rim + slope * away, away * (1 + slope.square()).sqrt()
 
 

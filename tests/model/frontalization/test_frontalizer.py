@@ -11,7 +11,7 @@ from cfr.model.frontalization.scene import SourceFaces, build_scene
 from cfr.model.frontalization.templates import TEMPLATES
 from cfr.model.frontalization.views import mirrored, photo_view
 from cfr.model.lighting import shade
-from cfr.model.morphology import erode
+from cfr.model.morphology import dilate, erode
 from cfr.model.rasterize import interpolate
 
 CROP = TEMPLATES["crop224"]
@@ -103,6 +103,31 @@ def test_beside_a_frontal_face_lies_the_background_and_not_the_back_of_the_head(
         assert is_green[:, 60:150, side].float().mean() > 0.95
     # Hair shows as a band beside the face.
     assert 0.002 < is_blue[:, 60:150].float().mean() < 0.15
+
+
+def test_hair_around_a_frontal_face_stays_around_the_turned_one(frontalizer, rendered_faces):
+    """Two faces from the front with blue hair around them before a green wall, turned to both sides."""
+    coefficients = rendered_faces.coefficients
+    light = torch.zeros_like(coefficients.light)
+    light[:, 0] = 1.0
+    frontal = Coefficients(*{**vars(coefficients), "pose": torch.zeros(2, 3), "light": light}.values())
+    photo, _ = rendered(frontalizer.model, frontal)
+    mesh = (photo != _GREY).any(1)
+    blue, green = torch.tensor([0.1, 0.1, 0.9]), torch.tensor([0.1, 0.8, 0.1])
+    around = torch.where(dilate(mesh, 33)[:, None], blue.view(1, 3, 1, 1), green.view(1, 3, 1, 1))
+    photo = torch.where(mesh[:, None], photo, around)
+    faces, wanted = sources(photo, frontal), torch.tensor([[25.0, 0.0, 0.0], [-25.0, 0.0, 0.0]])
+    picture = frontalizer.frontalize(faces, wanted, CROP, 224).picture[:, :, 60:110]
+    # Outwards on the far side, the second face mirrored.
+    far = torch.stack([picture[0], picture[1].flip(-1)])[..., 140:]
+    is_skin = far[:, 0] > 0.25
+    is_hair = (far[:, 2] - far[:, 1] > 0.2) & ~is_skin
+    is_wall = (far[:, 2] - far[:, 1] < 0) & (far[:, 1] > 0.35) & ~is_skin  # eyes are dark, too
+    assert (is_hair.sum(-1) >= 5).all()
+    # Face, hair, wall: no wall comes before the last of the hair.
+    columns = torch.arange(far.shape[-1])
+    last_hair = torch.where(is_hair, columns, -1).amax(-1, keepdim=True)
+    assert not (is_wall & (columns < last_hair)).any()
 
 
 def test_an_occluder_disappears_and_hair_over_the_forehead_stays(frontalizer, rendered_faces):
