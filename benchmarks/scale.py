@@ -175,10 +175,15 @@ def stub(folder: Path, counts: list[int]) -> None:
     os.environ["PYTHONPATH"] = str(STAND_IN.parent)
     runs = []
     for count in [64, *counts]:
-        shard, output = folder / f"stub-{count}.parquet", folder / f"stub-out-{count}"
+        shards, output = folder / f"stub-{count}", folder / f"stub-out-{count}"
+        shards.mkdir()
         kinds = ([GOOD] + [NO_FACE] * 7) * (count // 8 + 1)
-        write_photos(shard, kinds[:count], row_group_size=64)
-        runs.append(run([sys.executable, str(STAND_IN)], shard, count, output, "--workers", "2", "--columns", "target"))
+        # A file's footer grows with its rows, and is read for every unit: files as `cfr ingest` writes them.
+        for start in range(0, count, FILE_ROWS):
+            rows = kinds[start : min(start + FILE_ROWS, count)]
+            write_photos(shards / f"{start:07d}.parquet", rows, row_group_size=64)
+        command = [sys.executable, str(STAND_IN)]
+        runs.append(run(command, shards, count, output, "--workers", "2", "--columns", "target"))
         milliseconds = [1000 * (each.cpu_seconds - runs[0].cpu_seconds) / each.images for each in runs[1:]]
         if milliseconds:
             print(
@@ -284,9 +289,9 @@ def read_manifests(output: Path, inputs: Path) -> float:
     return seconds
 
 
-def run(command: list[str], shard: Path, images: int, output: Path, *flags: str) -> Run:
+def run(command: list[str], shards: Path, images: int, output: Path, *flags: str) -> Run:
     """A job in a process of its own, its CPU time and its processes' memory."""
-    arguments = ["--input", str(shard), "--output", str(output), *flags]
+    arguments = ["--input", str(shards), "--output", str(output), *flags]
     started = time.perf_counter()
     errors = output.with_suffix(".stderr").open("w+b")
     process = psutil.Popen([*command, *arguments], stdout=subprocess.DEVNULL, stderr=errors)
