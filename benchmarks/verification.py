@@ -163,9 +163,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="output of `cfr frontalize`, one pose, crop224")
     parser.add_argument("photos", type=Path, help="folder that the image_ids lie in")
-    parser.add_argument("--cache", type=Path, default=Path("descriptors.npz"), help="file of descriptors")
+    parser.add_argument("--cache", type=Path, help="file of descriptors (default: OUTPUT-descriptors.npz beside it)")
     arguments = parser.parse_args()
-    photos = read(arguments.output, arguments.photos, arguments.cache)
+    # Descriptors are biometric data of the people in the photos: beside these, never in the repository.
+    cache = arguments.cache or arguments.output.with_name(f"{arguments.output.name}-descriptors.npz")
+    photos = read(arguments.output, arguments.photos, cache)
     shown = np.where(photos.apply[:, None], photos.turned, photos.raw)
     ways = {"raw": (photos.raw, photos.raw), "turned": (photos.turned, photos.raw), "gated": (shown, shown)}
     profile = ~photos.frontal

@@ -174,11 +174,11 @@ def _groups(chosen: Tensor) -> list[Tensor]:
 
     Always the same number, because a network's last bits depend on the size of its mini-batch.
     """
-    groups = []
-    for rows in chosen.nonzero()[:, 0].split(SECOND_LOOK_GROUP):
-        places = torch.arange(SECOND_LOOK_GROUP, device=rows.device).clamp(max=max(len(rows) - 1, 0))
-        groups += [rows[places]] if len(rows) else []
-    return groups
+    rows = chosen.nonzero()[:, 0]
+    if not len(rows):
+        return []
+    filled = torch.cat([rows, rows[-1:].expand(-len(rows) % SECOND_LOOK_GROUP)])
+    return list(filled.split(SECOND_LOOK_GROUP))
 
 
 def _rows(batch, rows: Tensor):
