@@ -1,7 +1,5 @@
 """`cfr ingest`, through the command line: which photos it finds, what they are called, what the shards hold."""
 
-import gzip
-import io
 import json
 import os
 import tarfile
@@ -11,61 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-import pytest
 from apache_beam.io.filesystem import FileMetadata
 from apache_beam.io.localfilesystem import LocalFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from ingest_photos import error_of, fill, ids, photo, rows, run, tar_of
 
 from cfr.model.images import decode_image
 from cfr.pipeline import ingest
-from cfr.pipeline.cli import main
-
-
-def photo(number: int = 0) -> bytes:
-    """A small PNG, different for every number."""
-    buffer = io.BytesIO()
-    colour = (number % 256, number // 256 % 256, 7)
-    Image.new("RGB", (16, 16), colour).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def fill(folder: Path, files: dict[str, bytes]) -> Path:
-    for name, data in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    return folder
-
-
-def rows(output: Path) -> list[tuple[str, bytes]]:
-    """(image_id, bytes) of all shards, in order."""
-    found = []
-    for path in sorted(output.glob("images-*.parquet")):
-        table = pq.read_table(path)
-        images = table["image"].to_pylist()
-        found += [
-            (image_id, image["bytes"]) for image_id, image in zip(table["image_id"].to_pylist(), images, strict=True)
-        ]
-    return found
-
-
-def ids(output: Path) -> list[str]:
-    return [image_id for image_id, _ in rows(output)]
-
-
-def run(*arguments: object) -> int:
-    return main(["ingest", *map(str, arguments)])
-
-
-def error_of(capsys, *arguments: object) -> str:
-    """The one line that a refused command says, beside the note of what it was asked to do."""
-    capsys.readouterr()
-    assert run(*arguments, "--quiet") == 2
-    line = capsys.readouterr().err
-    assert line.count("\n") == 1
-    return line
 
 
 def test_folder_recursively_ordered_by_path(tmp_path):
@@ -208,107 +159,6 @@ def test_globs_in_a_folder_with_brackets(tmp_path):
     source = fill(tmp_path / "holiday [2019]", {"1.jpg": photo(1), "sub/2.png": photo(2)})
     assert run(f"{source}/*/*.png", source / "1.jpg", "--output", tmp_path / "out") == 0
     assert ids(tmp_path / "out") == ["1.jpg", "sub/2.png"]
-
-
-# Archives
-
-
-def tar_of(path: Path, files: dict[str, bytes], mode: str = "w") -> Path:
-    with tarfile.open(path, mode) as archive:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return path
-
-
-@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip"])
-def test_archives(tmp_path, suffix):
-    files = {"z.jpg": photo(1), "a/b.png": photo(2), "a/no_suffix": photo(3), "labels.json": b"{}"}
-    path = tmp_path / f"faces{suffix}"
-    if suffix == ".zip":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("a/", b"")
-            for name, data in files.items():
-                archive.writestr(name, data)
-    else:
-        tar_of(path, files, {".tar": "w", ".tgz": "w:gz"}.get(suffix, f"w:{suffix[5:]}"))
-    assert run(path, "--output", tmp_path / "out") == 0
-    assert rows(tmp_path / "out") == [("a/b.png", photo(2)), ("a/no_suffix", photo(3)), ("z.jpg", photo(1))]
-
-
-def test_a_tar_that_is_compressed_whatever_its_name(tmp_path):
-    path = tar_of(tmp_path / "plain.tar", {"x.jpg": photo()})
-    path.write_bytes(gzip.compress(path.read_bytes()))
-    assert run(path, "--output", tmp_path / "out") == 0
-    assert ids(tmp_path / "out") == ["x.jpg"]
-
-
-def test_names_that_climb_out_of_an_archive_are_only_ids(tmp_path):
-    names = ["../../evil.jpg", "/etc/evil.jpg", "a/../../up.jpg"]
-    (tmp_path / "in").mkdir()
-    tar_of(tmp_path / "in" / "x.tar", dict.fromkeys(names, photo()))
-    assert run(tmp_path / "in" / "x.tar", "--output", tmp_path / "out") == 0
-    assert ids(tmp_path / "out") == sorted(names)
-    assert sorted(path.name for path in tmp_path.rglob("*.jpg")) == []
-    assert not Path("/etc/evil.jpg").exists()
-
-
-def test_links_and_repeated_names_in_a_tar(tmp_path, capsys):
-    with tarfile.open(tmp_path / "x.tar", "w") as archive:
-        for data in (photo(1), photo(2)):
-            info = tarfile.TarInfo("same.jpg")
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-        for kind, name in (
-            (tarfile.LNKTYPE, "hard.jpg"),
-            (tarfile.SYMTYPE, "soft.jpg"),
-            (tarfile.FIFOTYPE, "pipe.jpg"),
-        ):
-            info = tarfile.TarInfo(name)
-            info.type, info.linkname = kind, "same.jpg"
-            archive.addfile(info)
-    assert run(tmp_path / "x.tar", "--output", tmp_path / "out", "--json") == 0
-    assert rows(tmp_path / "out") == [("hard.jpg", photo(2)), ("same.jpg", photo(2))]
-    reasons = {Path(skip["path"]).name: skip["reason"] for skip in json.loads(capsys.readouterr().out)["skipped"]}
-    assert reasons == {
-        "same.jpg": "replaced by a later member of the same name",
-        "soft.jpg": "not a regular file",
-        "pipe.jpg": "not a regular file",
-    }
-
-
-def test_damaged_archives_are_refused(tmp_path, capsys):
-    whole = tar_of(tmp_path / "x.tar", {f"{number}.jpg": photo(number) for number in range(20)}).read_bytes()
-    damaged = bytearray(whole)
-    middle = 10 * 1024  # the header of the eleventh member, each of which has one block of header and one of data
-    damaged[middle : middle + 512] = b"\xaa" * 512
-    cases = {
-        "cut.tar": whole[: 5 * 1024 + 300],
-        "cut.tar.gz": gzip.compress(whole)[:-40],
-        "header.tar": bytes(damaged),
-        "text.tar": b"this is no archive" * 100,
-        "text.zip": b"this is no archive",
-        "empty.tar": b"",
-    }
-    for name, data in cases.items():
-        (tmp_path / name).write_bytes(data)
-        assert name in error_of(capsys, tmp_path / name, "--output", tmp_path / "out"), name
-        assert not (tmp_path / "out").exists()
-
-
-def test_damaged_members_cost_only_themselves(tmp_path, capsys):
-    path = tmp_path / "x.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        for number in range(3):
-            archive.writestr(f"{number}.jpg", photo(number))
-    data = path.read_bytes()
-    path.write_bytes(data.replace(photo(1), photo(1)[:-1] + b"\xff"))  # the checksum no longer fits
-    assert run(path, "--output", tmp_path / "out", "--rows-per-shard", 1, "--json") == 1
-    summary = json.loads(capsys.readouterr().out)
-    assert (summary["photos"], summary["shards"]) == (2, 3)
-    assert [skip["path"] for skip in summary["unreadable"]] == ["1.jpg"]
-    assert ids(tmp_path / "out") == ["0.jpg", "2.jpg"]
 
 
 # Object stores
