@@ -107,7 +107,7 @@ def read_footer(path: str, key: str) -> InputFile | UnreadableFile:
         footer = tail[-length:]
         metadata = pq.read_metadata(pa.BufferReader(footer))
         schema = metadata.schema.to_arrow_schema()
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # the last: a damaged column name
         return UnreadableFile(path, key, f"cannot be read ({_one_line(error)}); check the file, copy it again")
     groups = [metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups)]
     identity = f"{size}-{hashlib.sha256(footer).hexdigest()}"

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
@@ -90,6 +90,7 @@ def shard() -> bytes:
 
 
 @BOX
+@example([("flip", 0.46875, b"\x80")])  # a column name that is not UTF-8
 @given(DAMAGE)
 def test_an_input_file_is_read_or_refused(shard, tmp_path_factory, damage):
     path = tmp_path_factory.mktemp("shard") / "a.parquet"
