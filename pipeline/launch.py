@@ -31,6 +31,7 @@ from cfr.pipeline import console, local_worker, progress, storage
 from cfr.pipeline.errors import UserError
 from cfr.pipeline.manifests import Layout
 from cfr.pipeline.storage import OutputUnwritable
+from cfr.pipeline.thread_errors import silent_threads
 
 _POLL_SECONDS = 0.5
 _STOP_SECONDS = 15.0
@@ -141,12 +142,10 @@ def run_job(launch: Launch, build: Callable[[beam.Pipeline], None], watch: Watch
         progress.in_launcher.set()
     folder = tempfile.mkdtemp(prefix="cfr-workers-")
     run = _Run(launch, build, folder)
-    hook = threading.excepthook
-    if run.in_processes:
-        # Beam's threads that talk to a worker process raise when it dies; _supervise says so in one line.
-        threading.excepthook = lambda args: None
+    # Beam's threads that talk to a worker process raise when it dies; _supervise says so in one line.
+    quiet = silent_threads() if run.in_processes else contextlib.nullcontext()
     try:
-        with _Signals() as signals:
+        with _Signals() as signals, quiet:
             problem = _supervise(run, watch, signals)
             stuck = problem != "" and not _stop(run, watch.layout)
         if not stuck:
@@ -154,7 +153,6 @@ def run_job(launch: Launch, build: Callable[[beam.Pipeline], None], watch: Watch
         return Outcome(problem, signals.received, stuck, time.monotonic() - started)
     finally:
         progress.in_launcher.clear()
-        threading.excepthook = hook
         shutil.rmtree(folder, ignore_errors=True)
 
 
