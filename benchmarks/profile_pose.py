@@ -1,6 +1,6 @@
 """Fitted yaw and landmarks of frontal and profile photos, beside what hand-made labels say.
 
-    python benchmarks/profile_pose.py pairs/ --count 70
+    python benchmarks/profile_pose.py people/ --count 70
 
 The folders hold one person each, as in Celebrities in Frontal-Profile (CFP): frontal_*.jpg and profile_*.jpg with
 <stem>.cfp30.npy, 30 labelled points of the visible half of the face (px, pixel centres at whole numbers). A photo that

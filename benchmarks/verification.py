@@ -1,9 +1,9 @@
 """Does frontalisation help a face recogniser? Verification of profile against frontal photos, raw, turned and gated.
 
-    cfr ingest ../shared/data/pairs/cfp_* --output shards
-    cfr frontalize --input shards --output frontal
+    cfr ingest people/ --output cfp-shards
+    cfr frontalize --input 'cfp-shards/*.parquet' --output cfp-frontal
     pip install 'cfr[identity]'
-    python benchmarks/verification.py frontal ../shared/data/pairs
+    python benchmarks/verification.py cfp-frontal people/
 
 The recogniser is dlib's (ResNet-29, CC0), which takes no part in the fit. A photo's person is the folder that it is in;
 photos named `frontal*` are compared with those named `profile*`. "Gated" is what a user gets: the result where `apply`

@@ -32,7 +32,7 @@ examples:
   cfr evaluate landmarks labelled/ --json
   cfr evaluate landmarks --predictions ours.npy --truth theirs.npy --yaw yaw.npy
   cfr evaluate occlusion --photos faces/ --occluders cutouts/
-  cfr evaluate pose pairs/
+  cfr evaluate pose people/
   cfr evaluate pairs pairs --html card.html
   cfr evaluate verification frontal --identity ir_se50.pth --folders
 """

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 Photos named frontal_* and profile_* are looked for in the folders and those within (one folder per person).
 
 example:
-  cfr evaluate pose pairs/ --json"""
+  cfr evaluate pose people/ --json"""
     parser.add_argument("folder", nargs="+", metavar="DIR", help="folders with frontal_* and profile_* photos")
     parser.add_argument("--limit", type=int, metavar="N", help="measure N photos of each view, evenly chosen")
     add_fitter_arguments(parser)

@@ -1,12 +1,15 @@
 """Every command and program that the README and docs/ show is run, on the bundled photographs.
 
-A page's ```sh and ```python blocks run top to bottom in one process, in a folder that holds `photos/`, and
-stand-ins for the files of the paper's authors where a page names `authors/`. `make` lines are
-only looked up in the Makefile. Blocks in other languages show output or text.
+A page's blocks run top to bottom in one process, then the programs that its text names, in a folder that holds
+`photos/` and what else of `readers_data.py` the page names. What takes too long as printed is cut down, what cannot run
+is looked up: the tables in `page_commands.py` say which and how.
 """
 
+import importlib.metadata
 import json
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,65 +18,112 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "stand_in"))
-from paper_files import write_paper_files
+from page_commands import (
+    LOOKED_UP,
+    PAGE_IDS,
+    PAGES,
+    ROOT,
+    SHELL,
+    SHORTENED,
+    blocks,
+    find,
+    page_commands,
+    slow_pages,
+    steps,
+    text_around,
+)
+from readers_data import write_what_is_named
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+RUNNER = ROOT / "tests" / "stand_in" / "run_page.py"
+OTHER_LANGUAGES = {"python", "toml", "text"}
 _LINK = re.compile(r"\]\(([^)#\s]+)(#[\w-]+)?\)")
-
-# One process per page: importing torch and Beam takes longer than the commands.
-RUNNER = """
-import json, shlex, sys
-from cfr.pipeline.cli import main
-
-names = {"__name__": "__main__"}
-for language, code in json.load(sys.stdin):
-    if language == "python":
-        exec(compile(code, "block", "exec"), names)
-        continue
-    for line in code.replace("\\\\\\n", " ").splitlines():
-        words = shlex.split(line, comments=True)
-        if not words or words[0] == "make":
-            continue
-        assert words[0] == "cfr", f"not a command of ours: {line}"
-        print("$", line, flush=True)
-        code = main(words[1:])
-        assert code == 0, f"exit code {code}: {line}"
-"""
+_PROGRAM = r"([A-Z_]+=\S+ )*(cfr|python3?|make|pip|docker|torchrun|infra/\w+\.sh) "
+_COMMAND = re.compile(rf"^(\$ )?\s*{_PROGRAM}", re.MULTILINE)
+_INDENTED_COMMAND = re.compile(rf"^( {{4}}|\$ )\s*{_PROGRAM}", re.MULTILINE)
 
 
-def blocks(page: Path) -> list[tuple[str, str]]:
-    return [found for found in _BLOCK.findall(page.read_text("utf-8")) if found[0] in ("sh", "python")]
+@pytest.fixture
+def run_page(tmp_path, photos_dir):
+    """A function that runs a page; the folder goes afterwards, checkpoints are large."""
+
+    def run(page: Path, slow: bool) -> None:
+        wanted = steps(page, slow)
+        for folder in ("benchmarks", "infra", "scripts", "tests"):
+            (tmp_path / folder).symlink_to(ROOT / folder)
+        files = [block.text for block in blocks(page) if block.language == "toml"]
+        for text in files:
+            (tmp_path / re.match(r"# (\S+)\n", text)[1]).write_text(text)
+        said = json.dumps(wanted) + "\n".join(files)
+        write_what_is_named(f"photos {said}", tmp_path, photos_dir)
+        done = subprocess.run(
+            [sys.executable, RUNNER],
+            cwd=tmp_path,
+            input=json.dumps(wanted),
+            capture_output=True,
+            text=True,
+            timeout=500,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},  # torch with several threads crawls on busy cores
+        )
+        assert done.returncode == 0, f"{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
+
+    yield run
+    shutil.rmtree(tmp_path)
 
 
-def shell_lines(page: Path) -> list[str]:
-    return [line for language, code in blocks(page) if language == "sh" for line in code.splitlines()]
+@pytest.mark.parametrize("page", [page for page in PAGES if steps(page, False)], ids=lambda page: page.name)
+def test_what_a_page_shows_works(page, run_page):
+    run_page(page, slow=False)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
-def test_what_a_page_shows_works(page, tmp_path, photos_dir):
-    shutil.copytree(photos_dir, tmp_path / "photos")
-    if any("authors/" in code for _, code in blocks(page)):
-        write_paper_files(tmp_path / "authors")
-    done = subprocess.run(
-        [sys.executable, "-c", RUNNER],
-        cwd=tmp_path,
-        input=json.dumps(blocks(page)),
-        capture_output=True,
-        text=True,
-        timeout=300,
+@pytest.mark.slow
+@pytest.mark.parametrize("page", slow_pages(), ids=lambda page: page.name)
+def test_what_takes_long_works(page, run_page):
+    run_page(page, slow=True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
+def test_no_command_hides_in_a_block_that_is_not_run(page):
+    others = [block for block in blocks(page) if block.language not in SHELL]
+    assert {block.language for block in others} <= OTHER_LANGUAGES
+    assert not [block for block in others if block.language != "python" and _COMMAND.search(block.text)]
+    assert not _INDENTED_COMMAND.search(text_around(page))
+
+
+def test_the_tables_hold_what_the_pages_show():
+    shown = [words for page in PAGES for words in page_commands(page)]
+    known = [line for table in (SHORTENED, LOOKED_UP) for line in table]
+    assert not [line for line in known if not any(find({line: True}, words) for words in shown)]
+
+
+@pytest.mark.parametrize("line", [line for line in LOOKED_UP if line.startswith("python ")])
+def test_arguments_of_a_program_that_cannot_run_here_parse(line):
+    words = shlex.split(line)
+    code = (
+        "import argparse, runpy, sys; parse = argparse.ArgumentParser.parse_args\n"
+        "argparse.ArgumentParser.parse_args = lambda parser, *given: sys.exit(parse(parser, *given) is None)\n"
+        "sys.path.insert(0, sys.argv[1].rpartition('/')[0]); del sys.argv[0]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__'); sys.exit('it parses no arguments')"
     )
-    assert done.returncode == 0, f"{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
+    done = subprocess.run([sys.executable, "-c", code, *words[1:]], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-1500:]
 
 
-def test_make_targets_exist():
+def test_files_and_extras_of_commands_that_are_looked_up_exist():
+    extras = set(importlib.metadata.metadata("cfr").get_all("Provides-Extra"))
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-    shown = {line.split()[1] for page in PAGES for line in shell_lines(page) if line.startswith("make ")}
-    assert {"demo", "test"} <= shown <= targets
+    made = set()
+    for words in (words for page in PAGES for words in page_commands(page)):
+        if words[0] == "make":
+            made |= set(words[1:])
+        elif words[0] == "pip":
+            assert words[1] == "install"
+            assert re.fullmatch(r"cfr\[([\w-]+)\]", words[2])[1] in extras
+        elif words[0] == "docker":
+            assert (ROOT / words[words.index("-f") + 1]).is_file()
+    assert {"demo", "test", "install"} <= made <= targets
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
 def test_links_lead_somewhere(page):
     for target, _ in _LINK.findall(page.read_text("utf-8")):
         assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"

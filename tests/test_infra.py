@@ -1,9 +1,10 @@
 """Worker image and launch files, as far as they can be checked without a cluster: versions, names and flags agree."""
 
 import argparse
+import os
 import re
-import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ import yaml
 
 from cfr.pipeline import pairs
 from cfr.pipeline.launch import plan_launch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "stand_in"))
+from page_commands import environment, page_commands
 
 ROOT = Path(__file__).resolve().parent.parent
 INFRA = ROOT / "infra"
@@ -40,14 +44,25 @@ def arguments(container: dict) -> list[str]:
     return given if isinstance(given, list) else given.split()
 
 
-def pairs_arguments(script: Path) -> list[str]:
-    """What a launch file hands to `cfr pairs`, with its variables filled in."""
-    text = script.read_text().replace("\\\n", " ")
-    (command,) = re.findall(r"^exec cfr pairs (.*)$", text, re.MULTILINE)
-    values = {"BUCKET": "gs://b", "INPUT": "gs://b/shards/*.parquet", "OUTPUT": "gs://b/pairs"}
-    command = re.sub(r"\$\{(\w+):-([^}]*)\}", r"\2", command)
-    command = re.sub(r"\$\{(\w+)\}", lambda name: values.get(name[1], "value"), command)
-    return [word for word in shlex.split(command) if word != "$@"]
+def launch_commands() -> list[list[str]]:
+    """The commands of the docs that start a launch file."""
+    shown = page_commands(ROOT / "docs" / "scale.md")
+    return [words for words in shown if words[-1].startswith("infra/") and words[-1].endswith(".sh")]
+
+
+def pairs_arguments(words: list[str], folder: Path) -> list[str]:
+    """What the launch file of such a command hands to `cfr pairs`; a program of that name in `folder` takes it down."""
+    fake = folder / "cfr"
+    fake.write_text('#!/bin/sh\nprintf "%s\\0" "$@"\n')
+    fake.chmod(0o755)
+    variables, command = environment(words)
+    path = os.pathsep.join([str(folder), os.environ["PATH"]])
+    done = subprocess.run(
+        command, cwd=ROOT, env={**variables, "PATH": path}, capture_output=True, text=True, check=True
+    )
+    given = done.stdout.split("\0")[:-1]
+    assert given[0] == "pairs"
+    return given[1:]
 
 
 def test_there_is_a_launch_file_for_every_cluster_in_the_docs():
@@ -107,13 +122,16 @@ def test_every_worker_has_its_pool_beside_it(path):
             assert arguments(pool) == ["--worker_pool"]
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_every_flag_of_a_launch_file_exists(script):
+def test_the_docs_start_every_launch_file():
+    assert {ROOT / words[-1] for words in launch_commands()} == set(SCRIPTS)
+
+
+@pytest.mark.parametrize("words", launch_commands(), ids=lambda words: Path(words[-1]).stem)
+def test_launched_as_the_docs_say_every_flag_exists(words, tmp_path):
     """Catches: a flag that cfr or Beam renamed."""
-    subprocess.run(["bash", "-n", script], check=True)
     parser = argparse.ArgumentParser(allow_abbrev=False)
     pairs.add_arguments(parser)
-    args, beam_arguments = parser.parse_known_args(pairs_arguments(script))
+    args, beam_arguments = parser.parse_known_args(pairs_arguments(words, tmp_path))
     launched = plan_launch(beam_arguments, args.workers)
     assert not launched.local
     given = launched.options.get_all_options(drop_default=True)
