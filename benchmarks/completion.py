@@ -15,6 +15,7 @@ Differences of PSNR come with 95% intervals from 2,000 bootstrap samples of the 
 """
 
 import argparse
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +31,7 @@ from cfr.model.checkpoints import load_generator
 from cfr.model.coefficients import Coefficients
 from cfr.model.face_model import MorphableModel
 from cfr.model.frontalization.composite import CompositePainter
-from cfr.model.frontalization.scene import Scene
+from cfr.model.frontalization.scene import Scene, crown
 from cfr.model.frontalization.views import mirrored, photo_view
 from cfr.model.images import decode_image
 from cfr.model.lpips import load_lpips
@@ -54,6 +55,8 @@ def main() -> None:
     args = parser.parse_args()
     config = tomllib.loads((args.run / "config.toml").read_text())
     index = held_out(args.pairs, config)
+    if not len(index.validation):
+        sys.exit(f"{args.run}: no rows are held out of {args.pairs}; train with a larger --validation-fraction")
     generator = load_generator(args.run / "generator.safetensors")
     lpips = load_lpips(args.lpips) if args.lpips else None
     model, painter = MorphableModel.load_default(), CompositePainter()
@@ -153,6 +156,7 @@ def compose(
         flipped=mirrored(view, model.mirror),
         target=view,
         guidance=pad(pictures["guidance"], margin),
+        crown=crown(model),
         triangles=model.triangles,
     )
     colour = painter.paint(scene).colour

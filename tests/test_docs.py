@@ -25,9 +25,11 @@ from page_commands import (
     ROOT,
     SHELL,
     SHORTENED,
+    as_run,
     blocks,
     find,
     page_commands,
+    pages_to_run,
     slow_pages,
     steps,
     text_around,
@@ -70,7 +72,7 @@ def run_page(tmp_path, photos_dir):
     shutil.rmtree(tmp_path)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if steps(page, False)], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", pages_to_run(), ids=lambda page: page.name)
 def test_what_a_page_shows_works(page, run_page):
     run_page(page, slow=False)
 
@@ -87,6 +89,11 @@ def test_no_command_hides_in_a_block_that_is_not_run(page):
     assert {block.language for block in others} <= OTHER_LANGUAGES
     assert not [block for block in others if block.language != "python" and _COMMAND.search(block.text)]
     assert not _INDENTED_COMMAND.search(text_around(page))
+
+
+def test_a_program_in_no_table_is_refused():
+    with pytest.raises(AssertionError, match="neither runs as printed nor is in a table"):
+        as_run(["python", "benchmarks/new.py"])
 
 
 def test_the_tables_hold_what_the_pages_show():

@@ -61,6 +61,11 @@ class Scene:
     triangles: Tensor
 
 
+def crown(model: MorphableModel) -> Tensor:
+    """`Scene.crown` of a face model."""
+    return ((model.mean_shape[:, 1:2] - FOREHEAD) / (HAIRLINE - FOREHEAD)).clamp(0, 1)
+
+
 def build_scene(
     model: MorphableModel,
     occluders: RemovableOccluders,
@@ -88,6 +93,6 @@ def build_scene(
         flipped=mirrored(source, model.mirror),
         target=target,
         guidance=interpolate(target.gbuffer, colour.clamp(0, 1), model.triangles),
-        crown=((model.mean_shape[:, 1:2] - FOREHEAD) / (HAIRLINE - FOREHEAD)).clamp(0, 1),
+        crown=crown(model),
         triangles=model.triangles,
     )

@@ -19,7 +19,7 @@ _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _IN_TEXT = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _ENVIRONMENT = re.compile(r"[A-Z_]+=.*")
 # What a reader fills in -> what the test fills in.
-_PLACEHOLDERS = {"PHOTOS": "photos", "OCCLUDED": "covered", "CUTOUTS": "cutouts", "RUN": "run", "PAIRS": "pairs"}
+_PLACEHOLDERS = {"PHOTOS": "photos", "OCCLUDED": "covered", "CUTOUTS": "cutouts", "RUN": "tiny", "PAIRS": "pairs"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ SHORTENED = {
     # concepts.md
     "python scripts/figures.py docs/images": Shortened(),
     # frontalize.md
-    "python benchmarks/frontalize.py --photos PHOTOS --count 200": Shortened("--count 2 --workers 1"),
+    "python benchmarks/frontalize.py --photos PHOTOS --count 200": Shortened("--count 2 --workers 1", slow=True),
     "python benchmarks/frontalize.py --network": Shortened("--rounds 1", slow=True),
     # landmarks.md
     "python scripts/turned_landmarks/render_samples.py samples/ --shards 40": Shortened("--shards 1 --size 8"),
@@ -69,7 +69,7 @@ SHORTENED = {
         "--images 2 --ceiling-images 1 --workers 2", slow=True
     ),
     "python benchmarks/scale.py --only stub --stub-images 10000 100000": Shortened("--stub-images 8 16", slow=True),
-    "python benchmarks/scale.py --only planning": Shortened("--units 20 40"),
+    "python benchmarks/scale.py --only planning": Shortened("--units 20 40", slow=True),
     # train.md
     "cfr train --pairs pairs --output full --where 'quality > 0.5' --perceptual-weights resnet50-0676ba61.pth"
     " --identity-weights ir_se50.pth": Shortened(SMALL_NETWORKS),
@@ -204,6 +204,11 @@ def is_slow(words: list[str]) -> bool:
     """Whether a command takes many seconds however it is cut down."""
     entry = find(SHORTENED, words)
     return entry is not None and entry.slow
+
+
+def pages_to_run() -> list[Path]:
+    """Pages that show a command or a program."""
+    return [page for page in PAGES if page_commands(page) or any(each.language == "python" for each in blocks(page))]
 
 
 def slow_pages() -> list[Path]:
