@@ -171,11 +171,15 @@ class _Run:
     def _run(self) -> None:
         try:
             pipeline = beam.Pipeline(runner=self._runner(), options=self.launch.options)
-            self._build(pipeline)
-            self._result = pipeline.run()
-            if self._cancelled:
-                self.cancel()
-            self._result.wait_until_finish()
+            try:
+                self._build(pipeline)
+                self._result = pipeline.run()
+                if self._cancelled:
+                    self.cancel()
+                self._result.wait_until_finish()
+            finally:
+                # Beam's own, which it leaves behind unless a pipeline is a context manager.
+                shutil.rmtree(pipeline.local_tempdir, ignore_errors=True)
         except BaseException as error:
             self.error = error
 

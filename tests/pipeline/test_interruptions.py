@@ -74,6 +74,15 @@ def test_kill_9_of_the_launcher(photos, undisturbed, tmp_path, workers):
     assert not list((output / "_tmp").iterdir())
 
 
+def test_nothing_stays_in_the_folder_for_temporary_files(photos, tmp_path):
+    """Catches: the folder that Beam makes for every pipeline, one more of them for each job."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    job = Job(photos, tmp_path / "out", "--workers", "2", TMPDIR=str(temporary))
+    assert job.wait() == 0, job.err
+    assert not list(temporary.iterdir())
+
+
 def test_kill_9_of_a_worker_is_noticed(photos, undisturbed, tmp_path):
     output = tmp_path / "out"
     launched = time.monotonic()
