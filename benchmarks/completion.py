@@ -15,6 +15,7 @@ Differences of PSNR come with 95% intervals from 2,000 bootstrap samples of the 
 """
 
 import argparse
+import json
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -53,13 +54,15 @@ def main() -> None:
     parser.add_argument("--lpips", help="torchvision's file of AlexNet or VGG-16")
     parser.add_argument("--sheet", type=Path, help="PNG to draw the pictures of a few rows to")
     args = parser.parse_args()
+    model, painter = MorphableModel.load_default(), CompositePainter()
+    if face_model_digest(args.pairs) not in ("", model.digest):
+        sys.exit(f"{args.pairs}: made with another face model, whose coefficients mean something else; make them again")
     config = tomllib.loads((args.run / "config.toml").read_text())
     index = held_out(args.pairs, config)
     if not len(index.validation):
         sys.exit(f"{args.run}: no rows are held out of {args.pairs}; train with a larger --validation-fraction")
     generator = load_generator(args.run / "generator.safetensors")
     lpips = load_lpips(args.lpips) if args.lpips else None
-    model, painter = MorphableModel.load_default(), CompositePainter()
     scores: dict[str, list[np.ndarray]] = {}
     owners: list[str] = []
     shown: list[np.ndarray] = []
@@ -93,6 +96,13 @@ def main() -> None:
     if args.sheet:
         sheet = (np.concatenate(shown).clip(0, 1) * 255).round().astype(np.uint8)
         Image.fromarray(sheet).save(args.sheet)
+
+
+def face_model_digest(pairs: str) -> str:
+    """What the pairs were made with; "" if they do not say."""
+    metadata = read_schema(find_shards(pairs).rows[0]).metadata or {}
+    models = json.loads(metadata.get(b"models", b"[]"))
+    return next((model["digest"] for model in models if model["part"] == "face_model"), "")
 
 
 def held_out(pairs: str, config: dict) -> ShardIndex:
