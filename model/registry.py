@@ -54,6 +54,7 @@ class Part:
         source: where the weights are and what they were made from; empty for a part without weights.
         bring_your_own: what can take its place.
         weights: returns the bytes of the weight files; None for a part without weights.
+        asked_for: the flag without which the part is not used; empty for one that a default run uses.
     """
 
     part: str
@@ -62,6 +63,7 @@ class Part:
     source: str = ""
     bring_your_own: tuple[Alternative, ...] = ()
     weights: Callable[[], list[bytes]] | None = None
+    asked_for: str = ""
 
     def digest(self) -> str:
         """As in ActiveModel; empty for a part without weights.
@@ -154,6 +156,16 @@ PARTS = (
                 f"{_AUTHORS_FIT}, trained_weights_occ_3d.pth",
                 _NO_LICENCE,
             ),
+        ),
+    ),
+    Part(
+        "regressor",
+        "coefficient regressor on FaceMesh's features",
+        "Apache-2.0",
+        source="data/regressor.safetensors, trained by `cfr train-estimator --stage 0` on renderings of the face model",
+        weights=lambda: _data_file("regressor.safetensors"),
+        asked_for="cfr pairs --fitter",
+        bring_your_own=(
             Alternative(
                 "coefficient regressor on FaceMesh's features",
                 "cfr pairs --fitter regressor+landmarks --regressor FILE",
@@ -252,4 +264,14 @@ def active_models() -> list[ActiveModel]:
     Raises:
         FileNotFoundError: a file of a model is missing.
     """
-    return [ActiveModel(part.part, part.name, part.licence, part.digest()) for part in PARTS if part.weights]
+    return [part_model(part.part) for part in PARTS if part.weights and not part.asked_for]
+
+
+def part_model(name: str) -> ActiveModel:
+    """The weights of a part.
+
+    Raises:
+        FileNotFoundError: a file of them is missing.
+    """
+    part = next(part for part in PARTS if part.part == name)
+    return ActiveModel(part.part, part.name, part.licence, part.digest())

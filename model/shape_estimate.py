@@ -1,6 +1,9 @@
 """Shape and pose of faces from the coefficient regressor, as it looks at the crop and at its mirror image."""
 
+from importlib import resources
+
 import torch
+from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from cfr.model.camera import CROP_SIZE, rotation_matrix
@@ -13,21 +16,29 @@ from cfr.model.landmark_fit import ShapePrior
 from cfr.model.networks.facemesh_regressor import FaceMeshRegressor
 from cfr.model.paper.reconstruction import from_regressed
 
+WEIGHTS = "regressor.safetensors"
+
 
 class ShapeEstimator:
     """One per process.
 
     Args:
         model: the face model, on the device that the network will run on.
-        weights: file of `cfr train-estimator --network facemesh`, made with this face model.
+        weights: file of `cfr train-estimator --network facemesh`, made with this face model; "": the package's own,
+            which goes with the package's face model.
 
     Raises:
         FileNotFoundError, CheckpointError: no such file, or it does not fit.
     """
 
-    def __init__(self, model: MorphableModel, weights: str):
+    def __init__(self, model: MorphableModel, weights: str = ""):
         self.faces = MorphableFaceEstimator(model)
-        network = load_checkpoint(weights, FaceMeshRegressor(model.sizes))
+        network = FaceMeshRegressor(model.sizes)
+        if weights:
+            load_checkpoint(weights, network)
+        else:
+            data = resources.files("cfr.model").joinpath("data", WEIGHTS).read_bytes()
+            network.load_state_dict({name: value.float() for name, value in load_safetensors(data).items()})
         device = model.mean_shape.device
         self.network = network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
         self.spread = geometry_spread(model.sizes).to(device)

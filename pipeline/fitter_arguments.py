@@ -12,7 +12,7 @@ def add_fitter_arguments(parser: argparse.ArgumentParser, note: str = "") -> Non
     """The two flags; note: what else `--regressor` may be, for the help."""
     add = parser.add_argument
     add("--fitter", choices=FITTERS, default=FITTERS[0], help=f"what tells pose and shape (default: {FITTERS[0]})")
-    add("--regressor", metavar="FILE", help=f"for --fitter, made by `cfr train-estimator`{note}")
+    add("--regressor", metavar="FILE", help=f"for --fitter, made by `cfr train-estimator` (default: embedded){note}")
 
 
 def photo_fitter(args: argparse.Namespace):
@@ -32,20 +32,22 @@ def photo_fitter(args: argparse.Namespace):
 
 
 def regressor_weights(args: argparse.Namespace) -> str:
-    """Path of `--regressor` for `--fitter`; "" where none is used.
+    """Path of `--regressor` for `--fitter`; "" for the package's own, or where none is used.
 
     Raises:
-        UserError: there is no such file, or there is none where one is needed, or one where none is.
+        UserError: there is no such file, none is needed, or the package's own does not go with `--face-model`.
     """
     if args.fitter == FITTERS[0]:
         if args.regressor:
             raise UserError("--regressor goes with --recipe paper, or with --fitter regressor or regressor+landmarks")
         return ""
     if not args.regressor:
-        raise UserError(
-            f"--fitter {args.fitter} needs --regressor FILE, trained for the face model in use: "
-            "cfr train-estimator --stage 0 --network facemesh"
-        )
+        if args.face_model:
+            raise UserError(
+                f"--fitter {args.fitter} with --face-model needs --regressor FILE, trained for that face model: "
+                "cfr train-estimator --stage 0 --network facemesh --face-model ..."
+            )
+        return ""
     if not os.path.isfile(args.regressor):
         raise UserError(f"--regressor {args.regressor}: no such file; `cfr train-estimator` makes it")
     return os.path.abspath(args.regressor)

@@ -45,6 +45,7 @@ def _list(as_json: bool) -> int:
                 "active": part.name,
                 "licence": part.licence,
                 "source": part.source,
+                "asked_for": part.asked_for,
                 "bring_your_own": [asdict(own) for own in part.bring_your_own],
                 "sha256": part.digest(),
             }
@@ -62,6 +63,8 @@ def _list(as_json: bool) -> int:
         print(f"{line}  {row['sha256'] or '(no weights)'}")
         if row["source"]:
             print(f"    from: {row['source']}")
+        if row["asked_for"]:
+            print(f"    used by: {row['asked_for']}")
         for own in row["bring_your_own"]:
             print(f"    bring your own: {own['kind']}: {own['usage']}")
             print(f"        from: {own['source']}")

@@ -38,7 +38,7 @@ class DefaultModels:
         face_model: path of another face model (see `face_model_files`), "" for the package's own.
         detector_weights: path of a RetinaFace checkpoint, "" for MTCNN.
         fitter_kind: one of FITTERS.
-        regressor_weights: path of the fitter's regressor, see `ShapeEstimator`.
+        regressor_weights: path of the fitter's regressor (see `ShapeEstimator`), "" for the package's own.
     """
 
     device: str = "auto"
@@ -142,13 +142,15 @@ class DefaultModels:
         Raises:
             FileNotFoundError: a file of a model is missing.
         """
-        from cfr.model.registry import active_models
+        from cfr.model.registry import active_models, part_model
 
         models = [vars(model) for model in active_models()]
-        if self.regressor_weights:
-            name, licence = "on FaceMesh's features", "see where the file is from"
-            digest = file_digest(self.regressor_weights)
-            models.append({"part": "regressor", "name": name, "licence": licence, "digest": digest})
+        if self.fitter_kind != FITTERS[0]:
+            regressor = vars(part_model("regressor"))
+            if self.regressor_weights:
+                digest = file_digest(self.regressor_weights)
+                regressor |= {"name": "own regressor", "licence": "see where the file is from", "digest": digest}
+            models.append(regressor)
         if self.detector_weights:
             detector = next(model for model in models if model["part"] == "detector")
             digest = file_digest(self.detector_weights)

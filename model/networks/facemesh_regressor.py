@@ -16,7 +16,7 @@ from cfr.model.turned_landmarks import FEATURE_CHANNELS, SeparableResidual
 INPUT_SIZE = 168
 # Of the package's face model.
 DEFAULT_SIZES = (80, 52, 83)
-_SUMMARY_CHANNELS, _CELLS = 48, 9
+_SUMMARY_CHANNELS, _CELLS = 64, 9
 # Spread of the regressed numbers: identity, expression, texture; pitch, yaw, roll (radians); light; translation (dm).
 _SHAPE_SPREAD = (1.0, 0.25, 1.0)
 _ANGLE_SPREAD, _LIGHT_SPREAD, _TRANSLATION_SPREAD = (0.3, 0.7, 0.25), 0.2, (0.1, 0.1, 0.6)
@@ -29,7 +29,7 @@ class FaceMeshRegressor(nn.Module):
 
     Args:
         sizes: identity, expression and texture (albedo) coefficients of the face model.
-        width: channels of the second of the four stages are twice this number; 64 is the shipped one.
+        width: channels of the second of the four stages are three times this number; 64 is the shipped one.
     """
 
     def __init__(self, sizes: tuple[int, int, int] = DEFAULT_SIZES, width: int = 64):
@@ -40,15 +40,15 @@ class FaceMeshRegressor(nn.Module):
         self.input_norm = nn.BatchNorm2d(FEATURE_CHANNELS)
         block = SeparableResidual
         self.stage2 = nn.Sequential(
-            block(FEATURE_CHANNELS, 2 * width, stride=2), *(block(2 * width, 2 * width) for _ in range(2))
+            block(FEATURE_CHANNELS, 3 * width, stride=2), *(block(3 * width, 3 * width) for _ in range(2))
         )
         self.stage3 = nn.Sequential(
-            block(2 * width, 3 * width, stride=2), *(block(3 * width, 3 * width) for _ in range(3))
+            block(3 * width, 4 * width, stride=2), *(block(4 * width, 4 * width) for _ in range(3))
         )
         self.stage4 = nn.Sequential(
-            block(3 * width, 4 * width, stride=2), *(block(4 * width, 4 * width) for _ in range(2))
+            block(4 * width, 6 * width, stride=2), *(block(6 * width, 6 * width) for _ in range(2))
         )
-        self.summary = nn.Sequential(nn.Conv2d(4 * width, _SUMMARY_CHANNELS, 1), nn.PReLU(_SUMMARY_CHANNELS))
+        self.summary = nn.Sequential(nn.Conv2d(6 * width, _SUMMARY_CHANNELS, 1), nn.PReLU(_SUMMARY_CHANNELS))
         identity, expression, _ = sizes
         spread = [each for size, each in zip(sizes, _SHAPE_SPREAD, strict=True) for _ in range(size)]
         spread += [*_ANGLE_SPREAD, *[_LIGHT_SPREAD] * 27, *_TRANSLATION_SPREAD]

@@ -70,6 +70,14 @@ SHORTENED = {
     ),
     "python benchmarks/scale.py --only stub --stub-images 10000 100000": Shortened("--stub-images 8 16", slow=True),
     "python benchmarks/scale.py --only planning": Shortened("--units 20 40", slow=True),
+    # train_estimator.md
+    "torchrun --nproc-per-node 2 -m cfr.pipeline.cli train-estimator --stage 0 --network facemesh --output own"
+    " --renders 16384 --batch-size 128 --epochs 16 --validation-fraction 0.02 --validation-rows 256 --ema-decay 0.998"
+    " --workers 0": Shortened("--renders 64 --batch-size 4 --max-steps 1", slow=True),
+    # Without --output it would replace the package's own weights.
+    "python scripts/store_regressor.py own/regressor.safetensors": Shortened(
+        "--output regressor.safetensors", slow=True
+    ),
     # train.md
     "cfr train --pairs pairs --output full --where 'quality > 0.5' --perceptual-weights resnet50-0676ba61.pth"
     " --identity-weights ir_se50.pth": Shortened(SMALL_NETWORKS),

@@ -16,7 +16,7 @@ PUBLISHED = {
     ),
     "CoefficientRegressor": ("ResNet50Regressor", "d3834c044fa42bf42c88f5c83c231b2733a4e6e80c392ea4e861f3cadbb2fdd0"),
     # The package's own.
-    "FaceMeshRegressor": (None, "2e8e7102623c770ef3c035a3bde7bc218f71dbf60740fa55e02380034c238439"),
+    "FaceMeshRegressor": (None, "0091917b12641fcb3e1da172b842a7ea266f23e47559f0582444c9b5ccdb362d"),
     "FaceParsing": ("BiSeNet19", "089c1094f2e7062f7cc04d87ff7f3ce5e83201634975bdb58bd74ea684852f35"),
     "IdentityEncoder": ("IR_SE_50_112", "b0af237e50fcbd3695cab906344e888f175c07643136c292649a58fb985fcfef"),
     # No published list at hand; the names and shapes of facexlib 0.3.0, which loads biubug6's files.
