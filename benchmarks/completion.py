@@ -32,7 +32,7 @@ from cfr.model.checkpoints import load_generator
 from cfr.model.coefficients import Coefficients
 from cfr.model.face_model import MorphableModel
 from cfr.model.frontalization.composite import CompositePainter
-from cfr.model.frontalization.scene import Scene, crown
+from cfr.model.frontalization.scene import Scene, crown, eyes
 from cfr.model.frontalization.views import mirrored, photo_view
 from cfr.model.images import decode_image
 from cfr.model.lpips import load_lpips
@@ -167,6 +167,7 @@ def compose(
         target=view,
         guidance=pad(pictures["guidance"], margin),
         crown=crown(model),
+        eyes=eyes(model),
         triangles=model.triangles,
     )
     colour = painter.paint(scene).colour

@@ -134,11 +134,14 @@ class Comparison:
         """{way: (same-person similarity, equal error rate)} of some people, who may come several times."""
         times = np.bincount(people, minlength=self.people.max() + 1)
         probes, gallery = (np.repeat(np.arange(len(of)), times[of]) for of in (self.probe_person, self.gallery_person))
-        same = self.probe_person[probes][:, None] == self.gallery_person[gallery][None]
+        of_two = self.probe_person[probes][:, None] != self.gallery_person[gallery][None]
+        # A person who comes twice counts as two people: the photos of one are not compared with those of the other.
+        of_one = self.probe_person[:, None] == self.gallery_person[None]
+        often = times[self.probe_person[of_one.nonzero()[0]]]
         found = {}
         for name, distance in self.distance.items():
-            chosen = distance[np.ix_(probes, gallery)]
-            found[name] = (1 - chosen[same].mean(), equal_error_rate(chosen[same], chosen[~same]))
+            genuine, impostor = np.repeat(distance[of_one], often), distance[np.ix_(probes, gallery)][of_two]
+            found[name] = (1 - genuine.mean(), equal_error_rate(genuine, impostor))
         return found
 
     def report(self, title: str, baseline: str = "raw") -> None:

@@ -100,7 +100,7 @@ class FaceFitter:
         turned = self._landmarks(pixels, landmarks5)
         score = turned.score
         shape = self._shape(pixels, landmarks5, turned)
-        coefficients = self._unlit(shape)
+        coefficients = self.covered_mouth.closed_in_profile(self._unlit(shape))
         mesh = posed(self.model, coefficients)
         gbuffer = mesh.rasterized(self.model.triangles)
         samples = self.photometric_fitter.sample(photo, mesh, gbuffer)

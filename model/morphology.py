@@ -41,6 +41,11 @@ def erode(mask: Tensor, size: int) -> Tensor:
     return ~eroded if mask.dtype == torch.bool else 1 - eroded
 
 
+def closed(mask: Tensor, size: int) -> Tensor:
+    """Dilated, then eroded: gaps narrower than the window are filled. See `dilate`."""
+    return erode(dilate(mask, size), size)
+
+
 def count_around(mask: Tensor, size: int) -> Tensor:
     """How many pixels of the window around each pixel are set, (...,H,W) float32; mask (...,H,W) bool, size odd."""
     radius = size // 2

@@ -99,10 +99,10 @@ class Frontalizer:
     def _turned(self, faces: SourceFaces, pose: Tensor, template: Template, size: int) -> Frontalized:
         scene = build_scene(self.model, self.occluders, faces, pose, template, size)
         painted = self.painter.paint(scene)
-        around = complete_surroundings(scene, painted.colour)
-        covered = scene.target.gbuffer.covered
-        filled = torch.where(covered[:, None], painted.colour, around.colour)
-        inner = erode(covered, _RIM)[:, None].float()
+        covered, shown = scene.target.gbuffer.covered, painted.shown
+        around = complete_surroundings(scene, painted.colour, shown)
+        filled = torch.where(shown[:, None], painted.colour, around.colour)
+        inner = erode(shown, _RIM)[:, None].float()
         area = covered.flatten(1).sum(1).clamp(min=1)
         return Frontalized(
             picture=blend_bands(around.colour, filled, inner, _RIM_BANDS).clamp(0, 1),

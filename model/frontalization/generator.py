@@ -40,7 +40,7 @@ class GeneratorPainter:
         shown = own.trust > _GRAZING
         image, mask = self.complete(own.colour * shown, scene.guidance)
         kept = shown[:, 0] & (mask < 0.5)
-        return PaintedFaces(image, kept, torch.zeros_like(kept))
+        return PaintedFaces(image, kept, torch.zeros_like(kept), scene.target.gbuffer.covered)
 
     def complete(self, rotated: Tensor, guidance: Tensor) -> tuple[Tensor, Tensor]:
         """The network: (B,3,224,224) RGB 0..1 twice -> completed faces (B,3,224,224) 0..1, mask (B,224,224) 0..1."""

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfr.model.face_model import MorphableModel
+from cfr.model.frontalization.own_face import OwnFace, in_regions
 from cfr.model.frontalization.views import View
 from cfr.model.morphology import dilate, erode
 from cfr.model.rasterize import interpolate
@@ -27,20 +28,21 @@ class RemovableOccluders:
     """
 
     def __init__(self, model: MorphableModel):
-        names = [model.region_names.index(name) for name in _KEPT_REGIONS if name in model.region_names]
         height = model.mean_shape[:, 1]
-        kept = torch.isin(model.region, torch.tensor(names, device=height.device))
+        kept = in_regions(model, *_KEPT_REGIONS)
         labels = torch.stack([~kept, (height > FOREHEAD) | kept, (height > HAIRLINE) | kept], dim=-1)
         self._labels = labels.float()
+        self._own_face = OwnFace(model)
         self._triangles = model.triangles
 
-    def select(self, occluder: Tensor, source: View) -> Tensor:
+    def select(self, photo: Tensor, occluder: Tensor, source: View) -> Tensor:
         """What is to be removed.
 
-        Hair, hats and hoods that come in from above or the side over the forehead stay, and so do parts that are
-        nowhere solid.
+        Hair, hats and hoods that come in from above or the side over the forehead stay, and so do what is the face
+        itself (`OwnFace`) and parts that are nowhere solid.
 
         Args:
+            photo: (B,3,S,S) float32 RGB 0..1, in the view's frame or finer by a whole factor.
             occluder: (B,h,h) bool, the middle of the frame.
             source: the photo's view.
 
@@ -52,7 +54,7 @@ class RemovableOccluders:
         labels = interpolate(source.gbuffer, self._labels.expand(len(mask), -1, -1), self._triangles) > 0.5
         face, forehead, hairline = labels.unbind(1)
         hair = _regained(mask & hairline, mask & forehead)
-        candidate = mask & face & ~hair
+        candidate = mask & face & ~hair & ~self._own_face.flagged(photo, mask, source)
         return dilate(_regained(erode(candidate, _SOLID), candidate), 5)
 
 

@@ -6,16 +6,18 @@ from torch import Tensor
 
 from cfr.model.frontalization.pyramids import distance
 from cfr.model.frontalization.views import View
-from cfr.model.morphology import dilate
+from cfr.model.morphology import dilate, erode
 
 # Pixels of the photo from the mesh's rim that are not used, and over how many more trust rises for a head in profile.
-_RIM, _TURNED_RIM = 2.0, 8.0
+_RIM, _TURNED_RIM = 2.0, 3.0
 # Where the background is looked at: pixels beyond the mesh's far outline.
 _BEYOND = (4, 10)
 # RGB distance up to which a pixel is taken for more of that background, and how deep into the mesh that may go on in a
 # head in profile.
 _ALIKE = 0.12
 _DEEPEST = 25.0
+# Window that must lie on the mesh where the colour of the face is taken from.
+_INNER = 41
 
 
 def outline_trust(photo: Tensor, view: View, pose: Tensor) -> Tensor:
@@ -23,7 +25,8 @@ def outline_trust(photo: Tensor, view: View, pose: Tensor) -> Tensor:
 
     What lies near the outline of a turned head is seen at a slant, and where the fit is a few degrees off it shows the
     background: the more the head is turned, the farther from the rim the photo is believed, as its mirror image shows
-    the same places from nearer. Beyond that, what looks like the background beside it is left out.
+    the same places from nearer. Beyond that, what looks like the background beside it, and less like the face, is left
+    out.
 
     Args:
         photo: (B,3,S,S) float32 RGB 0..1, in the view's frame or finer by a whole factor.
@@ -56,7 +59,10 @@ def _background(photo: Tensor, covered: Tensor, deepest: Tensor) -> Tensor:
     smooth = F.avg_pool2d(photo, 3, stride=1, padding=1, count_include_pad=False)
     beyond = [(outline + step).clamp(0, width - 1) for step in range(*_BEYOND)]
     seen = torch.stack([smooth.gather(3, each[:, None].expand(-1, 3, -1, -1)) for each in beyond]).mean(0)
-    alike = (smooth - seen).norm(dim=1) < _ALIKE
+    inner = erode(covered, _INNER)[:, None]
+    face = (photo * inner).sum((2, 3), keepdim=True) / inner.sum((2, 3), keepdim=True).clamp(min=1)
+    apart = (smooth - seen).norm(dim=1)
+    alike = (apart < _ALIKE) & (apart < (smooth - face).norm(dim=1))
     depth_inside = outline - column
     alike |= depth_inside < _BEYOND[0]  # the rim mixes both
     goes_on = alike.flip(-1).to(torch.uint8).cummin(-1).values.flip(-1) > 0

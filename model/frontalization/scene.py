@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from cfr.model.coefficients import Coefficients
 from cfr.model.face_model import MorphableModel
 from cfr.model.frontalization.occluders import FOREHEAD, HAIRLINE, RemovableOccluders
+from cfr.model.frontalization.own_face import in_regions
 from cfr.model.frontalization.templates import Template
 from cfr.model.frontalization.views import View, mirrored, photo_view, wanted_view
 from cfr.model.lighting import shade
@@ -46,6 +48,7 @@ class Scene:
         source, flipped, target: the photo's view, that of its mirror image, the wanted view.
         guidance: (B,3,S,S) float32 RGB 0..1, the fitted model in the wanted view, black outside the mesh.
         crown: (V,1) float32, of the model's vertices: from the forehead, 0, to where hair begins, 1.
+        eyes: (V,4) float32 0/1, of the model's vertices: iris and sclera of the eye at image left, and of the other.
         triangles: (F,3).
     """
 
@@ -58,12 +61,20 @@ class Scene:
     target: View
     guidance: Tensor
     crown: Tensor
+    eyes: Tensor
     triangles: Tensor
 
 
 def crown(model: MorphableModel) -> Tensor:
     """`Scene.crown` of a face model."""
     return ((model.mean_shape[:, 1:2] - FOREHEAD) / (HAIRLINE - FOREHEAD)).clamp(0, 1)
+
+
+def eyes(model: MorphableModel) -> Tensor:
+    """`Scene.eyes` of a face model."""
+    iris, sclera = in_regions(model, "iris", "pupil"), in_regions(model, "sclera")
+    left = model.mean_shape[:, 0] < 0
+    return torch.stack([left & iris, left & sclera, ~left & iris, ~left & sclera], dim=1).float()
 
 
 def build_scene(
@@ -81,7 +92,7 @@ def build_scene(
     source = photo_view(model, vertices, normals, fitted)
     target = wanted_view(model, vertices, normals, pose, template, size)
     inside = erode(faces.inside, _EDGE)
-    usable = inside & ~occluders.select(faces.occluder, source)
+    usable = inside & ~occluders.select(faces.photo, faces.occluder, source)
     # The light stays with the face, as that of the photo's texture does.
     colour = model.albedo(fitted.albedo) * shade(source.mesh.normals, fitted.light)
     return Scene(
@@ -94,5 +105,6 @@ def build_scene(
         target=target,
         guidance=interpolate(target.gbuffer, colour.clamp(0, 1), model.triangles),
         crown=crown(model),
+        eyes=eyes(model),
         triangles=model.triangles,
     )

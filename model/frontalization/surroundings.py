@@ -38,6 +38,8 @@ _BEHIND = 0.05
 _RIM = 7
 _SEAM = 21
 _FADE, _EDGE = 25, 3
+# Decimetres over which a face gives way to the background above a forehead that the photo cuts off.
+_CROWN_FADE = 0.4
 # Weight of the mesh's rim where the background is filled in.
 _LAST_RESORT = 1e-3
 # Share of the way down in a direction: from the first on there may be a neck, at the second there is.
@@ -57,15 +59,15 @@ class Surroundings:
     own: Tensor
 
 
-def complete_surroundings(scene: Scene, face: Tensor) -> Surroundings:
+def complete_surroundings(scene: Scene, face: Tensor, covered: Tensor) -> Surroundings:
     """Surroundings of the wanted view.
 
     Args:
         scene: the faces and their photos.
         face: (B,3,S,S) float32, the painted mesh of the wanted view; its rim colours what nothing else does.
+        covered: (B,S,S) bool, the part of the mesh that is to be seen; the rest fades into the background.
     """
     photo, usable, source, target = scene.photo, scene.usable, scene.source, scene.target
-    covered = target.gbuffer.covered
     depth, along = _receding_depth(target, scene.pose[:, 0])
     batch, height, width = depth.shape
     column = torch.arange(width, device=depth.device) + 0.5
@@ -95,8 +97,17 @@ def complete_surroundings(scene: Scene, face: Tensor) -> Surroundings:
     far = push_pull(torch.where(covered, face, still), torch.where(covered, rim * _LAST_RESORT, still_known))
     share = _window_mean(torch.where(covered, 1.0, torch.maximum(turned_known, _neck(target)) * turning), _EDGE)
     share = torch.where(covered, 1.0, share)
+    share = torch.maximum(share, _fading(target, covered))
     colour = near * share + far * (1 - share)
     return Surroundings(colour.clamp(0, 1), (own_known[:, 0] > 0.5) & (turning[:, 0] > 0.5))
+
+
+def _fading(target: View, covered: Tensor) -> Tensor:
+    """Share (B,1,H,W) 0..1 that goes on from the face where the mesh is not to be seen: no outline of a bald head."""
+    hidden = target.gbuffer.covered[:, None] & ~covered
+    beside = (2 * _window_mean(hidden.float(), _SEAM)).clamp(max=1)
+    away = distance(covered[:, 0])[:, None] / _zoom(target)[:, None, None, None]
+    return (1 - away / _CROWN_FADE).clamp(0, 1) * torch.where(hidden, 1.0, beside)
 
 
 def _neck(target: View) -> Tensor:

@@ -1,4 +1,4 @@
-"""Mouths that an occluder hides are closed; those that are seen stay as they were fitted."""
+"""Mouths that an occluder hides or that are seen from the side are closed; others stay as they were fitted."""
 
 from dataclasses import replace
 
@@ -57,3 +57,14 @@ def test_a_mouth_that_is_seen_stays_as_it_is(face_model, speaking):
     same, changed = CoveredMouth(face_model).closed(coefficients, mesh, covered)
     assert not changed
     assert torch.equal(same.expression, coefficients.expression)
+
+
+def test_a_mouth_in_profile_closes_from_either_side(face_model, speaking):
+    coefficients, _ = speaking
+    turned = replace(coefficients, pose=torch.tensor([[70.0, 0.0, 0.0], [-70.0, 5.0, 10.0]]))
+    closed = CoveredMouth(face_model).closed_in_profile(turned)
+    assert (_lip_gap(face_model, closed) < 0.25 * _lip_gap(face_model, turned)).all()
+    blink = face_model.expression_names.index("eyeBlinkLeft")
+    assert torch.equal(closed.expression[:, blink], turned.expression[:, blink])
+    frontal = replace(coefficients, pose=torch.tensor([[40.0, 0.0, 0.0], [0.0, 30.0, 0.0]]))
+    assert torch.equal(CoveredMouth(face_model).closed_in_profile(frontal).expression, frontal.expression)

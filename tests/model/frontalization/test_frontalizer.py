@@ -147,6 +147,81 @@ def test_an_occluder_disappears_and_hair_over_the_forehead_stays(frontalizer, re
     assert is_blue[:, :40, 80:140].float().mean() > 0.8
 
 
+def in_even_light(coefficients: Coefficients, pose) -> Coefficients:
+    light = torch.zeros_like(coefficients.light)
+    light[:, 0] = 1.0
+    return Coefficients(*{**vars(coefficients), "pose": torch.tensor(pose), "light": light}.values())
+
+
+def heights(frontalizer, faces) -> torch.Tensor:
+    """(B,1,224,224) dm on the mean face, of the frontal view."""
+    scene = build_scene(frontalizer.model, frontalizer.occluders, faces, FRONTAL, CROP, 224)
+    height = frontalizer.model.mean_shape[:, 1:2].expand(2, -1, -1)
+    return interpolate(scene.target.gbuffer, height, frontalizer.model.triangles)
+
+
+def test_above_a_cut_forehead_the_face_fades_into_the_background(frontalizer, rendered_faces):
+    """No outline of a bald head where the photo shows no head."""
+    turned = in_even_light(rendered_faces.coefficients, [[30.0, 0.0, 0.0], [-30.0, 0.0, 0.0]])
+    photo, _ = rendered(frontalizer.model, turned)
+    faces = sources(photo, turned)
+    cut = CONTEXT_MARGIN + 60
+    faces.inside[:, :cut] = False
+    faces.photo[:, :, :cut] = 0
+    result = frontalizer.frontalize(faces, FRONTAL, CROP, 224)
+    height = heights(frontalizer, faces)[:, 0]
+    top = height.flatten(1).amax(1)[:, None, None]
+    crown, brow = (height > top - 0.1) & (height > 0), (height > 0.25) & (height < 0.35)
+    away = (result.picture - _GREY).abs().mean(1)
+    for index in range(2):
+        assert away[index][crown[index]].mean() < 0.3 * away[index][brow[index]].mean()
+        assert result.synthesised[index][crown[index]].all()
+
+
+def test_a_beard_goes_on_across_the_middle_that_a_profile_hides(frontalizer, rendered_faces):
+    turned = in_even_light(rendered_faces.coefficients, [[70.0, 0.0, 0.0], [-70.0, 0.0, 0.0]])
+    vertices = frontalizer.model.shape(turned.identity, turned.expression)
+    view = photo_view(frontalizer.model, vertices, frontalizer.model.vertex_normals(vertices), turned)
+    height = interpolate(
+        view.gbuffer, frontalizer.model.mean_shape[:, 1:2].expand(2, -1, -1), frontalizer.model.triangles
+    )
+    photo, _ = rendered(frontalizer.model, turned)
+    faces = sources(torch.where((height < -0.45) & view.gbuffer.covered[:, None], photo * 0.25, photo), turned)
+    picture = frontalizer.frontalize(faces, FRONTAL, CROP, 224).picture.mean(1)
+    wanted = heights(frontalizer, faces)[:, 0]
+    chin = (wanted < -0.55) & (wanted > -0.7)
+    middle, sides = torch.zeros_like(chin), torch.zeros_like(chin)
+    middle[:, :, 106:118] = True
+    sides[:, :, 76:92] = sides[:, :, 132:148] = True
+    for index in range(2):
+        between = picture[index][(chin & middle)[index]].mean() / picture[index][(chin & sides)[index]].mean()
+        # Unshaded skin would be four times as bright.
+        assert 0.6 < between < 1.6
+
+
+@pytest.mark.parametrize("blank", [True, False])
+def test_eyes_without_an_iris_get_one_and_others_are_kept(frontalizer, rendered_faces, blank):
+    turned = in_even_light(rendered_faces.coefficients, [[20.0, 0.0, 0.0], [-20.0, 0.0, 0.0]])
+    photo, _ = rendered(frontalizer.model, turned)
+    faces = sources(photo, turned)
+    model = frontalizer.model
+    eyeball = torch.isin(model.region, torch.tensor([model.region_names.index(n) for n in ("sclera", "iris", "pupil")]))
+    labels = torch.stack([eyeball, torch.isin(model.region, torch.tensor([model.region_names.index("pupil")]))], -1)
+    labels = labels.float().expand(2, -1, -1)
+    if blank:
+        scene = build_scene(model, frontalizer.occluders, faces, FRONTAL, CROP, 224)
+        shown = interpolate(scene.source.gbuffer, labels, model.triangles)[:, :1] > 0.5
+        faces = sources(torch.where(dilate(shown, 3), torch.tensor(0.8), photo), turned)
+    result = frontalizer.frontalize(faces, FRONTAL, CROP, 224)
+    scene = build_scene(model, frontalizer.occluders, faces, FRONTAL, CROP, 224)
+    eyes, pupils = (interpolate(scene.target.gbuffer, labels, model.triangles) > 0.5).unbind(1)
+    brightness = result.picture.mean(1)
+    for index in range(2):
+        assert brightness[index][pupils[index]].mean() < 0.75 * brightness[index][eyes[index]].mean()
+        made = result.synthesised[index][eyes[index]].float().mean()
+        assert made == 1 if blank else made < 0.7
+
+
 def test_faces_do_not_depend_on_each_other(frontalizer, rendered_faces):
     coefficients = rendered_faces.coefficients
     photo, _ = rendered(frontalizer.model, coefficients)

@@ -1,0 +1,114 @@
+"""Beards and the shade on a turned cheek belong to the face; masks, hands and dark things on it do not."""
+
+import pytest
+import torch
+
+from cfr.model.coefficients import Coefficients
+from cfr.model.frontalization.own_face import OwnFace
+from cfr.model.frontalization.views import photo_view
+from cfr.model.lighting import shade
+from cfr.model.rasterize import interpolate
+
+BLUE = (0.15, 0.3, 0.8)
+
+
+def photographed(model, coefficients: Coefficients):
+    """A photo (B,3,320,320) of faces in even light, and its view."""
+    vertices = model.shape(coefficients.identity, coefficients.expression)
+    view = photo_view(model, vertices, model.vertex_normals(vertices), coefficients)
+    light = torch.zeros_like(coefficients.light)
+    light[:, 0] = 1.0
+    colour = (model.albedo(coefficients.albedo) * shade(view.mesh.normals, light)).clamp(0, 1)
+    return interpolate(view.gbuffer, colour, model.triangles), view
+
+
+@pytest.fixture(scope="module")
+def own_face(face_model) -> OwnFace:
+    return OwnFace(face_model)
+
+
+@pytest.fixture(scope="module")
+def frontal(face_model, rendered_faces):
+    pose = torch.tensor([[0.0, 0.0, 0.0], [12.0, 5.0, 0.0]])
+    return photographed(face_model, Coefficients(*{**vars(rendered_faces.coefficients), "pose": pose}.values()))
+
+
+@pytest.fixture(scope="module")
+def turned(face_model, rendered_faces):
+    pose = torch.tensor([[65.0, 0.0, 0.0], [-65.0, 0.0, 0.0]])
+    return photographed(face_model, Coefficients(*{**vars(rendered_faces.coefficients), "pose": pose}.values()))
+
+
+def region(model, view, *names: str) -> torch.Tensor:
+    """(B,320,320) bool."""
+    wanted = torch.isin(model.region, torch.tensor([model.region_names.index(name) for name in names]))
+    return interpolate(view.gbuffer, wanted[:, None].float().expand(2, -1, -1), model.triangles)[:, 0] > 0.5
+
+
+def lower_face(model, view) -> torch.Tensor:
+    """(B,320,320) bool: from the upper lip to the chin."""
+    skin = (torch.isin(model.region, torch.tensor([model.region_names.index(name) for name in ("skin", "lips")]))) & (
+        (model.mean_shape[:, 1] < -0.2) & (model.mean_shape[:, 2] > -0.3)
+    )
+    return interpolate(view.gbuffer, skin[:, None].float().expand(2, -1, -1), model.triangles)[:, 0] > 0.5
+
+
+def painted(photo, mask, colour) -> torch.Tensor:
+    return torch.where(mask[:, None], torch.as_tensor(colour).view(-1, 3, 1, 1), photo)
+
+
+def share(found, mask) -> float:
+    return float((found & mask).sum() / mask.sum())
+
+
+def colour_of(photo, mask) -> torch.Tensor:
+    """(B,3), the mean."""
+    return (photo * mask[:, None]).sum((2, 3)) / mask.sum((1, 2))[:, None]
+
+
+def test_a_beard_around_visible_lips_is_the_face(face_model, own_face, frontal):
+    photo, view = frontal
+    beard = lower_face(face_model, view) & ~region(face_model, view, "lips")
+    bearded = painted(photo, beard, colour_of(photo, region(face_model, view, "brows")))
+    assert share(own_face.flagged(bearded, beard, view), beard) > 0.95
+    # Flagged together with the lips, as a detector does that has learnt what masks look like.
+    flagged = lower_face(face_model, view)
+    assert share(own_face.flagged(bearded, flagged, view), flagged) > 0.95
+
+
+def test_a_mask_is_not_the_face_even_in_the_colour_of_the_brows(face_model, own_face, frontal):
+    photo, view = frontal
+    mask = lower_face(face_model, view)
+    for colour in (BLUE, (0.95, 0.95, 0.95), colour_of(photo, region(face_model, view, "brows"))):
+        assert not own_face.flagged(painted(photo, mask, colour), mask, view).any()
+
+
+def test_without_visible_brows_nothing_is_told(face_model, own_face, frontal):
+    photo, view = frontal
+    brows, lower = region(face_model, view, "brows"), lower_face(face_model, view)
+    beard = lower & ~region(face_model, view, "lips")
+    bearded = painted(photo, beard, colour_of(photo, region(face_model, view, "brows")))
+    assert not own_face.flagged(bearded, beard | brows, view).any()
+
+
+def test_a_shaded_cheek_of_a_turned_head_is_the_face(face_model, own_face, turned, frontal):
+    photo, view = turned
+    cheek = lower_face(face_model, view)
+    shaded = torch.where(cheek[:, None], photo * 0.4, photo)
+    # The window around a pixel mixes in what is not skin at the rim of the mesh.
+    assert share(own_face.flagged(shaded, cheek, view), cheek) > 0.85
+    for colour in (BLUE, (0.03, 0.03, 0.03), (0.9, 0.9, 0.9)):
+        assert share(own_face.flagged(painted(photo, cheek, colour), cheek, view), cheek) < 0.05
+    # From the front the same may be a hand.
+    photo, view = frontal
+    cheek, skin = lower_face(face_model, view), region(face_model, view, "skin")
+    hand = painted(photo, cheek, colour_of(photo, skin))
+    assert not own_face.flagged(hand, cheek, view).any()
+
+
+def test_a_finer_photo_tells_the_same(face_model, own_face, frontal):
+    photo, view = frontal
+    beard = lower_face(face_model, view) & ~region(face_model, view, "lips")
+    bearded = painted(photo, beard, colour_of(photo, region(face_model, view, "brows")))
+    finer = bearded.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    assert torch.equal(own_face.flagged(finer, beard, view), own_face.flagged(bearded, beard, view))
