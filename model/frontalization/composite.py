@@ -32,8 +32,9 @@ _GAP = 41
 _SOFT = 15
 # The mirrored texture is taken where its trust is higher by more than this: own pixels are preferred, but not smears.
 _MIRROR_ADVANTAGE = 0.55
-# Logarithm by which an iris is darker than the white around it, at least.
-_LEAST_IRIS = 0.25
+# Logarithm by which an iris is darker than the white around it, at least; and yaw (degrees) up to which eyes stay even
+# so: seen from the front they are closed rather than turned away.
+_LEAST_IRIS, _FRONTAL = 0.25, 15.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _blank_eyes(scene: Scene, texture: Tensor, known: Tensor) -> Tensor:
     brightness = (texture.mean(1, keepdim=True) + _DARK).log().flatten(2)
     iris, sclera = ((brightness * seen).sum(2) / seen.sum(2).clamp(min=1)).unflatten(1, (2, 2)).unbind(2)
     # Both or none: eyes that differ look worse than any.
-    blank = (iris - sclera).mean(1) > -_LEAST_IRIS
+    blank = ((iris - sclera).mean(1) > -_LEAST_IRIS) & (scene.pose[:, 0].abs() > _FRONTAL)
     return eyes.any(1, keepdim=True) & blank[:, None, None, None]
 
 
