@@ -114,6 +114,11 @@ class MorphableModel(nn.Module):
         """How many identity, expression and albedo coefficients a face has."""
         return len(self.identity_basis), len(self.expression_basis), len(self.log_albedo_basis)
 
+    def in_regions(self, *names: str) -> Tensor:
+        """(V,) bool: vertices of these regions, as far as the face model has them."""
+        indices = [self.region_names.index(name) for name in names if name in self.region_names]
+        return torch.isin(self.region, self.region.new_tensor(indices))
+
     def shape(self, identity: Tensor, expression: Tensor) -> Tensor:
         """Vertices (B,V,3) in dm of faces with identity (B,I), unit variance, and expression (B,E), 0..1."""
         return (

@@ -97,9 +97,9 @@ class SyntheticFaceRenderer:
             parts.append(sphere_triangles + len(model.mean_shape) + part * len(self.sphere))
         self.triangles = torch.cat(parts)
         self.names = list(model.expression_names)
-        self.skin_like = self._in_regions("skin", "scalp", "border", "neck", "ears")
-        self.ears = self._in_regions("ears")
-        neck = self._in_regions("neck")
+        self.skin_like = model.in_regions("skin", "scalp", "border", "neck", "ears")
+        self.ears = model.in_regions("ears")
+        neck = model.in_regions("neck")
         self.neck = neck if neck.any() else self.skin_like
 
     @torch.inference_mode()
@@ -157,11 +157,6 @@ class SyntheticFaceRenderer:
         return SyntheticFaces(
             layers[:, :3], layers[:, 3:4], layers[:, 4:], landmarks, facing > 0.1, coefficients, square
         )
-
-    def _in_regions(self, *names: str) -> Tensor:
-        """(V,) bool: vertices of these regions, as far as the face model has them."""
-        indices = [self.model.region_names.index(name) for name in names if name in self.model.region_names]
-        return torch.isin(self.model.region, torch.tensor(indices, dtype=self.model.region.dtype))
 
     def _coefficients(self, batch: int, generator: torch.Generator) -> Coefficients:
         identities, expressions, albedos = self.model.sizes

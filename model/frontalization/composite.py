@@ -67,13 +67,14 @@ class CompositePainter:
         take_other = (other.trust > _LEAST_TRUST) & ~take_own
         blank = _blank_eyes(scene, torch.where(take_own, own.colour, other.colour), take_own | take_other)
         take_own, take_other = take_own & ~blank, take_other & ~blank
-        colour = layered(scene.guidance, own, other, take_own, take_other)
-        # A photo that ends at the forehead says nothing of the hair but what begins below: no bald model's skin.
         known = take_own | take_other
+        within = closed(known, _GAP)
+        colour = layered(scene.guidance, own, other, take_own, take_other, within)
+        # A photo that ends at the forehead says nothing of the hair but what begins below: no bald model's skin.
         crown = interpolate(scene.target.gbuffer, scene.crown.expand(len(colour), -1, -1), scene.triangles)
         filled = crown * ~known * known.any(-1, True).any(-2, True)
         colour = torch.lerp(colour, push_pull(colour, known.float()), filled)
-        shown = scene.target.gbuffer.covered & ~((filled > 0) & ~closed(known, _GAP))[:, 0]
+        shown = scene.target.gbuffer.covered & ~((filled > 0) & ~within)[:, 0]
         return PaintedFaces(colour, take_own[:, 0], take_other[:, 0], shown)
 
 
@@ -96,13 +97,16 @@ def _blank_eyes(scene: Scene, texture: Tensor, known: Tensor) -> Tensor:
     return eyes.any(1, keepdim=True) & blank[:, None, None, None]
 
 
-def layered(guidance: Tensor, own: Texture, other: Texture, take_own: Tensor, take_other: Tensor) -> Tensor:
+def layered(
+    guidance: Tensor, own: Texture, other: Texture, take_own: Tensor, take_other: Tensor, within: Tensor
+) -> Tensor:
     """The photo's own texture over the mirrored one over the guidance, each matched to what lies on it.
 
     Args:
         guidance: (B,3,H,W) float32 RGB 0..1.
         own, other: textures of the same view.
         take_own, take_other: (B,1,H,W) bool, where each is wanted; nowhere both.
+        within: (B,1,H,W) bool, those and the gaps between them.
 
     Returns:
         (B,3,H,W) float32 RGB 0..1.
@@ -115,7 +119,7 @@ def layered(guidance: Tensor, own: Texture, other: Texture, take_own: Tensor, ta
     base = matched(guidance, known, taken * torch.where(take_own, own.trust, other.trust), _GAIN_SCALE, _HALVES_GAIN)
     # Between two seams it has to meet both; beyond the last one it goes on in the light of the face as a whole.
     bridging = matched(guidance, known, taken.float(), _SEAM_SCALE, _SEAM_GAIN)
-    base = torch.lerp(base, bridging, F.avg_pool2d(closed(taken, _GAP).float(), _SOFT, stride=1, padding=_SOFT // 2))
+    base = torch.lerp(base, bridging, F.avg_pool2d(within.float(), _SOFT, stride=1, padding=_SOFT // 2))
     below = blend_bands(base, torch.where(other.trust > 0, mirrored, base), take_other.float()).clamp(0, 1)
     return blend_bands(below, torch.where(own.trust > 0, own.colour, below), take_own.float()).clamp(0, 1)
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfr.model.face_model import MorphableModel
-from cfr.model.frontalization.own_face import OwnFace, in_regions
+from cfr.model.frontalization.own_face import OwnFace
 from cfr.model.frontalization.views import View
 from cfr.model.morphology import dilate, erode
 from cfr.model.rasterize import interpolate
@@ -29,7 +29,7 @@ class RemovableOccluders:
 
     def __init__(self, model: MorphableModel):
         height = model.mean_shape[:, 1]
-        kept = in_regions(model, *_KEPT_REGIONS)
+        kept = model.in_regions(*_KEPT_REGIONS)
         labels = torch.stack([~kept, (height > FOREHEAD) | kept, (height > HAIRLINE) | kept], dim=-1)
         self._labels = labels.float()
         self._own_face = OwnFace(model)

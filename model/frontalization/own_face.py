@@ -41,7 +41,7 @@ class OwnFace:
 
     def __init__(self, model: MorphableModel):
         below = model.mean_shape[:, 1] < _tip_of_nose(model) - _BELOW_NOSE
-        regions = (in_regions(model, name) for name in ("brows", "lips", "skin"))
+        regions = (model.in_regions(name) for name in ("brows", "lips", "skin"))
         self._labels = torch.stack([below, *regions], dim=-1).float()
         self._triangles = model.triangles
 
@@ -92,12 +92,6 @@ def _shaded(tint: Tensor, skin: Tensor, source: View) -> Tensor:
     alike = (strong & ((tint - strength * hue).norm(dim=1, keepdim=True) < _OTHER_SKIN)).float()
     most = F.avg_pool2d(alike, _AROUND, stride=1, padding=_AROUND // 2)[:, 0] > 0.5
     return most & told[:, None, None]
-
-
-def in_regions(model: MorphableModel, *names: str) -> Tensor:
-    """(V,) bool: vertices of these regions, as far as the face model has them."""
-    indices = [model.region_names.index(name) for name in names if name in model.region_names]
-    return torch.isin(model.region, torch.tensor(indices, dtype=model.region.dtype, device=model.region.device))
 
 
 def _tip_of_nose(model: MorphableModel) -> float:

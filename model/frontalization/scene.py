@@ -8,7 +8,6 @@ from torch import Tensor
 from cfr.model.coefficients import Coefficients
 from cfr.model.face_model import MorphableModel
 from cfr.model.frontalization.occluders import FOREHEAD, HAIRLINE, RemovableOccluders
-from cfr.model.frontalization.own_face import in_regions
 from cfr.model.frontalization.templates import Template
 from cfr.model.frontalization.views import View, mirrored, photo_view, wanted_view
 from cfr.model.lighting import shade
@@ -72,7 +71,7 @@ def crown(model: MorphableModel) -> Tensor:
 
 def eyes(model: MorphableModel) -> Tensor:
     """`Scene.eyes` of a face model."""
-    iris, sclera = in_regions(model, "iris", "pupil"), in_regions(model, "sclera")
+    iris, sclera = model.in_regions("iris", "pupil"), model.in_regions("sclera")
     left = model.mean_shape[:, 0] < 0
     return torch.stack([left & iris, left & sclera, ~left & iris, ~left & sclera], dim=1).float()
 
