@@ -10,6 +10,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+
+# Optimizers import this in their own time. Its functions have the group as a default argument: imported when there is
+# one, they keep it, and gloo's threads with it, beyond `stop`; such a thread can abort the process as Python ends.
+import torch.distributed.nn.functional
 from torch import Tensor
 
 _BUCKET_BYTES = 64 << 20
@@ -51,7 +55,7 @@ class Processes:
         return cls(rank, world_size, chosen)
 
     def stop(self) -> None:
-        """Leave the others."""
+        """Leave the others; the threads that sent messages end."""
         if self.world_size > 1:
             dist.destroy_process_group()
 
