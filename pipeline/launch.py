@@ -291,14 +291,6 @@ def _stop(run: _Run, layout: Layout) -> bool:
     logging.disable(logging.CRITICAL)  # what the runner says while its workers disappear helps nobody
     try:
         guilty = local_worker.dead_workers(run.folder)
-        heartbeats = progress.read_heartbeats(layout)
-        innocent = [
-            unit
-            for beat in heartbeats
-            if beat.pid not in guilty
-            for unit in beat.unit_ids
-            if not any(hung.startswith(f"{unit} (") for hung in beat.hung)
-        ]
         local_worker.kill_workers(run.folder)
         progress.stop_requested.set()
         run.cancel()
@@ -306,6 +298,14 @@ def _stop(run: _Run, layout: Layout) -> bool:
         if not run.in_processes:  # a runner whose worker processes are gone waits for ever
             run.thread.join(_STOP_SECONDS)
             ended = not run.thread.is_alive()
+        # Only now: until here a worker may have finished one unit and started the next.
+        innocent = [
+            unit
+            for beat in progress.read_heartbeats(layout)
+            if beat.pid not in guilty
+            for unit in beat.unit_ids
+            if not any(hung.startswith(f"{unit} (") for hung in beat.hung)
+        ]
         with contextlib.suppress(OSError):  # the output may be what broke; a strike too many costs nothing but time
             if run.error is not None and _is(run.error, OutputUnwritable):
                 progress.clear_all_marks(layout)  # what could not be written includes who did what

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import stand_in_models as stand_in
 from job_process import Job, finish, have_ended
 from stand_in_models import write_photos
 
-from cfr.pipeline import progress
+from cfr.pipeline import local_worker, progress
 from cfr.pipeline.manifests import Layout
 
 
@@ -151,6 +152,34 @@ def test_an_interrupted_job_exits_with_130_and_resumes(photos, undisturbed, tmp_
     assert "interrupted" in job.err
     assert "Traceback" not in job.err
     assert not list((output / "_progress").glob("started-*"))
+    assert finish(photos, output) == undisturbed
+
+
+def test_a_unit_that_starts_while_the_job_is_stopped_gets_no_strike(photos, undisturbed, tmp_path, monkeypatch):
+    """Catches: marks cleared of the units that were under way when Ctrl-C was heard, not of those that were stopped."""
+    output = tmp_path / "out"
+
+    def started() -> set[str]:
+        return {path.name for path in output.glob("_progress/started-*")}
+
+    def kill_workers(folder: str) -> None:
+        before = started()
+        deadline = time.monotonic() + 60
+        while not started() - before:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def interrupt() -> None:
+        while not started():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setenv("STAND_IN_SECONDS", "0.3")
+    monkeypatch.setattr(local_worker, "kill_workers", kill_workers)
+    threading.Thread(target=interrupt, daemon=True).start()
+    assert stand_in.run("--input", photos / "*.parquet", "--output", output, "--unit-rows", "4") == 130
+    assert not started()
+    monkeypatch.undo()
     assert finish(photos, output) == undisturbed
 
 
