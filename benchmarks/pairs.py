@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cfr.pipeline import launch
-from cfr.pipeline.graph import GraphOptions
+from cfr.pipeline.graph import GraphOptions, build_graph
 from cfr.pipeline.manifests import Layout, Manifest, read_done
-from cfr.pipeline.pairs import build_graph
+from cfr.pipeline.pairs import PairFaces
 from cfr.pipeline.schemas import serialize
 from cfr.pipeline.stats import total
 from cfr.pipeline.work_units import find_inputs, pack_units, plan_units, read_footer
@@ -148,7 +148,9 @@ def run_beam(shard: Path, output: Path) -> float:
     packed = pack_units(files, 32, units)
     watch = launch.Watch(context.layout, sum(unit.rows for unit in units), 10**9, 1.0)
     outcome = launch.run_job(
-        launch.plan_launch([], 1), lambda pipeline: build_graph(pipeline, packed, context, GraphOptions()), watch
+        launch.plan_launch([], 1),
+        lambda pipeline: build_graph(pipeline, packed, context, GraphOptions(), PairFaces),
+        watch,
     )
     if outcome.problem:
         sys.exit(outcome.problem)

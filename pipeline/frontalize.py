@@ -3,14 +3,13 @@
 import argparse
 import contextlib
 import os
-from collections.abc import Sequence
 
 import apache_beam as beam
 
 from cfr.model.frontalization.dlib_weights import DLIB
 from cfr.pipeline import face_model_flag, job, storage
 from cfr.pipeline.errors import UserError
-from cfr.pipeline.graph import FindFaces, GraphOptions, WorkUnits
+from cfr.pipeline.graph import FaceTransform
 from cfr.pipeline.job_arguments import (
     Job,
     add_input_arguments,
@@ -22,7 +21,7 @@ from cfr.pipeline.job_arguments import (
     run_job,
 )
 from cfr.pipeline.schemas import FRONTAL_MASKS, FRONTAL_PICTURES, frontal_columns
-from cfr.pipeline.work_units import InputFile, UnitRuns
+from cfr.pipeline.work_units import InputFile
 from cfr.transforms.batches import FitBatch, FrontalBatch, SwapBatch
 from cfr.transforms.fit_faces import FitFaces
 from cfr.transforms.frontal_models import FrontalModels
@@ -35,7 +34,6 @@ from cfr.transforms.frontalize_faces import (
     FrontalizeFaces,
     FrontalSettings,
 )
-from cfr.transforms.stage import StageContext
 from cfr.transforms.transfer_occlusion import TransferOcclusion
 from cfr.transforms.write_frontals import IMAGE_SCRATCH, WriteFrontals
 
@@ -57,41 +55,18 @@ run the same command again to resume. Flags that are not listed go to Beam.
 """
 
 
-class FrontalizePhotos(beam.PTransform):
-    """Aligned faces to committed shards; what leaves is one small manifest row per unit."""
-
-    def __init__(self, context: StageContext):
-        super().__init__()
-        self._context = context
+class FrontalizePhotos(FaceTransform):
+    """What follows `graph.FindFaces`."""
 
     def expand(self, faces):
         """See the class."""
         return (
             faces
-            | "FitFaces" >> beam.ParDo(FitFaces(self._context)).with_output_types(FitBatch)
-            | "TransferOcclusion" >> beam.ParDo(TransferOcclusion(self._context)).with_output_types(SwapBatch)
-            | "FrontalizeFaces" >> beam.ParDo(FrontalizeFaces(self._context)).with_output_types(FrontalBatch)
-            | "WriteShard" >> beam.ParDo(WriteFrontals(self._context)).with_output_types(dict)
+            | "FitFaces" >> beam.ParDo(FitFaces(self.context)).with_output_types(FitBatch)
+            | "TransferOcclusion" >> beam.ParDo(TransferOcclusion(self.context)).with_output_types(SwapBatch)
+            | "FrontalizeFaces" >> beam.ParDo(FrontalizeFaces(self.context)).with_output_types(FrontalBatch)
+            | "WriteShard" >> beam.ParDo(WriteFrontals(self.context)).with_output_types(dict)
         )
-
-
-class MakeFrontals(beam.PTransform):
-    """Everything after the shuffle of the units."""
-
-    def __init__(self, context: StageContext, options: GraphOptions):
-        super().__init__()
-        self._context, self._options = context, options
-
-    def expand(self, units):
-        """See the class."""
-        faces = units | "FindFaces" >> FindFaces(self._context)
-        return self._options.after_faces(faces, "FrontalizePhotos", FrontalizePhotos(self._context))
-
-
-def build_graph(pipeline: beam.Pipeline, packed: Sequence[UnitRuns], context: StageContext, options: GraphOptions):
-    """The whole job."""
-    units = pipeline | "WorkUnits" >> WorkUnits(packed) | "Reshuffle" >> beam.Reshuffle()
-    return units | "MakeFrontals" >> options.after_units(MakeFrontals(context, options))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -153,7 +128,7 @@ def run_frontalize(args: argparse.Namespace, beam_arguments: list[str], models: 
         raise UserError("--folder-column is for the files of --write-images: give both, or neither")
     if args.folder_column and args.folder_column not in args.keep_columns:
         args.keep_columns = (*args.keep_columns, args.folder_column)
-    this = Job("frontalize", PRODUCT, frontal_columns(), FRONTAL_STAGES, _settings, _estimate, build_graph)
+    this = Job("frontalize", PRODUCT, frontal_columns(), FRONTAL_STAGES, _settings, _estimate, FrontalizePhotos)
     code = run_job(this, args, beam_arguments, models)
     if args.write_images:
         _remove_scratch(storage.join(storage.absolute(args.write_images), IMAGE_SCRATCH))

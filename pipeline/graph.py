@@ -1,4 +1,7 @@
-"""What the graphs of all jobs have in common: how they are laid out, the units, the way to aligned faces."""
+"""What the graphs of all jobs have in common: how they are laid out, the units, the way to aligned faces.
+
+What a job does with aligned faces is its `FaceTransform`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,3 +77,37 @@ class FindFaces(beam.PTransform):
             | "ReadImages" >> beam.ParDo(ReadImages(self._context)).with_output_types(ImageBatch)
             | "AlignFaces" >> beam.ParDo(AlignFaces(self._context)).with_output_types(FaceBatch)
         )
+
+
+class FaceTransform(beam.PTransform):
+    """A job's own part: aligned faces to committed shards; what leaves is one small manifest row per unit."""
+
+    def __init__(self, context: StageContext):
+        super().__init__()
+        self.context = context
+
+
+class MakeShards(beam.PTransform):
+    """Everything after the shuffle of the units."""
+
+    def __init__(self, context: StageContext, options: GraphOptions, face_transform: type[FaceTransform]):
+        super().__init__()
+        self._context, self._options, self._face_transform = context, options, face_transform
+
+    def expand(self, units):
+        """See the class."""
+        faces = units | "FindFaces" >> FindFaces(self._context)
+        label, transform = self._face_transform.__name__, self._face_transform(self._context)
+        return self._options.after_faces(faces, label, transform)
+
+
+def build_graph(
+    pipeline: beam.Pipeline,
+    packed: Sequence[UnitRuns],
+    context: StageContext,
+    options: GraphOptions,
+    face_transform: type[FaceTransform],
+) -> beam.PCollection:
+    """The whole job: units, a shuffle of them, faces, shards."""
+    units = pipeline | "WorkUnits" >> WorkUnits(packed) | "Reshuffle" >> beam.Reshuffle()
+    return units | "MakeShards" >> options.after_units(MakeShards(context, options, face_transform))

@@ -7,16 +7,15 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import apache_beam as beam
 import pyarrow as pa
 
 from cfr.pipeline import job, launch, work_units
 from cfr.pipeline.console import note
 from cfr.pipeline.errors import UserError
-from cfr.pipeline.graph import GraphOptions
+from cfr.pipeline.graph import FaceTransform, GraphOptions, build_graph
 from cfr.pipeline.job_hash import JobIdentity
 from cfr.pipeline.manifests import Layout
-from cfr.pipeline.work_units import InputFile, UnitRuns
+from cfr.pipeline.work_units import InputFile
 from cfr.transforms.models import DefaultModels
 from cfr.transforms.stage import JobSettings, StageContext
 
@@ -83,7 +82,7 @@ class Job:
         stages: labels of the stages, in order.
         settings: parameters from {"id_column", "image_column", "keep_columns"}, the arguments and the inputs.
         estimate: of one input row.
-        build: adds the graph for some units to a pipeline.
+        face_transform: what the job does with aligned faces.
     """
 
     name: str
@@ -92,7 +91,7 @@ class Job:
     stages: tuple[str, ...]
     settings: Callable[[dict, argparse.Namespace, list[InputFile]], JobSettings]
     estimate: Callable[[JobSettings], job.Estimate]
-    build: Callable[[beam.Pipeline, Sequence[UnitRuns], StageContext, GraphOptions], None]
+    face_transform: type[FaceTransform]
 
 
 def run_job(this: Job, args: argparse.Namespace, beam_arguments: list[str], models: DefaultModels) -> int:
@@ -136,7 +135,7 @@ def run_job(this: Job, args: argparse.Namespace, beam_arguments: list[str], mode
         options,
         launched,
         this.estimate(settings),
-        lambda pipeline, packed: this.build(pipeline, packed, context, graph),
+        lambda pipeline, packed: build_graph(pipeline, packed, context, graph, this.face_transform),
     )
 
 

@@ -1,7 +1,6 @@
 """`cfr occlude`: faces with known occluders, to train on. The graph reads top to bottom as a photo goes through it."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 import apache_beam as beam
@@ -9,7 +8,7 @@ import apache_beam as beam
 from cfr.pipeline import job
 from cfr.pipeline.console import note
 from cfr.pipeline.errors import UserError
-from cfr.pipeline.graph import FindFaces, GraphOptions, WorkUnits
+from cfr.pipeline.graph import FaceTransform
 from cfr.pipeline.job_arguments import (
     Job,
     add_input_arguments,
@@ -21,12 +20,11 @@ from cfr.pipeline.job_arguments import (
     share,
 )
 from cfr.pipeline.schemas import OCCLUSION_MASKS, OCCLUSION_PICTURES, occlusion_columns
-from cfr.pipeline.work_units import InputFile, UnitRuns
+from cfr.pipeline.work_units import InputFile
 from cfr.transforms.batches import FitBatch, OcclusionBatch
 from cfr.transforms.fit_faces import FitFaces
 from cfr.transforms.occlude_faces import OCCLUDE_STAGES, OccludeFaces, OccludeSettings
 from cfr.transforms.occlude_models import OccludeModels
-from cfr.transforms.stage import StageContext
 from cfr.transforms.write_occlusions import WriteOcclusions
 
 PRODUCT = "occluded"
@@ -41,40 +39,17 @@ run the same command again to resume. Flags that are not listed go to Beam.
 """
 
 
-class OccludePhotos(beam.PTransform):
-    """Aligned faces to committed shards; what leaves is one small manifest row per unit."""
-
-    def __init__(self, context: StageContext):
-        super().__init__()
-        self._context = context
+class OccludePhotos(FaceTransform):
+    """What follows `graph.FindFaces`."""
 
     def expand(self, faces):
         """See the class."""
         return (
             faces
-            | "FitFaces" >> beam.ParDo(FitFaces(self._context)).with_output_types(FitBatch)
-            | "OccludeFaces" >> beam.ParDo(OccludeFaces(self._context)).with_output_types(OcclusionBatch)
-            | "WriteShard" >> beam.ParDo(WriteOcclusions(self._context)).with_output_types(dict)
+            | "FitFaces" >> beam.ParDo(FitFaces(self.context)).with_output_types(FitBatch)
+            | "OccludeFaces" >> beam.ParDo(OccludeFaces(self.context)).with_output_types(OcclusionBatch)
+            | "WriteShard" >> beam.ParDo(WriteOcclusions(self.context)).with_output_types(dict)
         )
-
-
-class MakeOcclusions(beam.PTransform):
-    """Everything after the shuffle of the units."""
-
-    def __init__(self, context: StageContext, options: GraphOptions):
-        super().__init__()
-        self._context, self._options = context, options
-
-    def expand(self, units):
-        """See the class."""
-        faces = units | "FindFaces" >> FindFaces(self._context)
-        return self._options.after_faces(faces, "OccludePhotos", OccludePhotos(self._context))
-
-
-def build_graph(pipeline: beam.Pipeline, packed: Sequence[UnitRuns], context: StageContext, options: GraphOptions):
-    """The whole job."""
-    units = pipeline | "WorkUnits" >> WorkUnits(packed) | "Reshuffle" >> beam.Reshuffle()
-    return units | "MakeOcclusions" >> options.after_units(MakeOcclusions(context, options))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +77,7 @@ def run(args: argparse.Namespace, beam_arguments: list[str]) -> int:
 
 def run_occlude(args: argparse.Namespace, beam_arguments: list[str], models: OccludeModels) -> int:
     """`run` with other models (tests use a stand-in)."""
-    this = Job("occlude", PRODUCT, occlusion_columns(), OCCLUDE_STAGES, _settings, _estimate, build_graph)
+    this = Job("occlude", PRODUCT, occlusion_columns(), OCCLUDE_STAGES, _settings, _estimate, OccludePhotos)
     return run_job(this, args, beam_arguments, models)
 
 

@@ -1,12 +1,11 @@
 """`cfr pairs`: training pairs from image shards. The graph reads top to bottom as a photo goes through it."""
 
 import argparse
-from collections.abc import Sequence
 
 import apache_beam as beam
 
 from cfr.pipeline import job, recipes
-from cfr.pipeline.graph import FindFaces, GraphOptions, WorkUnits
+from cfr.pipeline.graph import FaceTransform
 from cfr.pipeline.job_arguments import (
     Job,
     add_input_arguments,
@@ -17,12 +16,12 @@ from cfr.pipeline.job_arguments import (
     run_job,
 )
 from cfr.pipeline.schemas import MASKS, PICTURES, pair_columns
-from cfr.pipeline.work_units import InputFile, UnitRuns
+from cfr.pipeline.work_units import InputFile
 from cfr.transforms.batches import FitBatch, PairBatch, SwapBatch
 from cfr.transforms.double_rotate import DoubleRotate
 from cfr.transforms.fit_faces import FitFaces
 from cfr.transforms.models import DefaultModels
-from cfr.transforms.stage import PAIR_STAGES, PairSettings, StageContext
+from cfr.transforms.stage import PAIR_STAGES, PairSettings
 from cfr.transforms.transfer_occlusion import TransferOcclusion
 from cfr.transforms.write_pairs import WritePairs
 
@@ -38,41 +37,18 @@ run the same command again to resume. Flags that are not listed go to Beam.
 """
 
 
-class PairFaces(beam.PTransform):
-    """Aligned faces to committed shards; what leaves is one small manifest row per unit."""
-
-    def __init__(self, context: StageContext):
-        super().__init__()
-        self._context = context
+class PairFaces(FaceTransform):
+    """What follows `graph.FindFaces`."""
 
     def expand(self, faces):
         """See the class."""
         return (
             faces
-            | "FitFaces" >> beam.ParDo(FitFaces(self._context)).with_output_types(FitBatch)
-            | "TransferOcclusion" >> beam.ParDo(TransferOcclusion(self._context)).with_output_types(SwapBatch)
-            | "DoubleRotate" >> beam.ParDo(DoubleRotate(self._context)).with_output_types(PairBatch)
-            | "WriteShard" >> beam.ParDo(WritePairs(self._context)).with_output_types(dict)
+            | "FitFaces" >> beam.ParDo(FitFaces(self.context)).with_output_types(FitBatch)
+            | "TransferOcclusion" >> beam.ParDo(TransferOcclusion(self.context)).with_output_types(SwapBatch)
+            | "DoubleRotate" >> beam.ParDo(DoubleRotate(self.context)).with_output_types(PairBatch)
+            | "WriteShard" >> beam.ParDo(WritePairs(self.context)).with_output_types(dict)
         )
-
-
-class MakePairs(beam.PTransform):
-    """Everything after the shuffle of the units."""
-
-    def __init__(self, context: StageContext, options: GraphOptions):
-        super().__init__()
-        self._context, self._options = context, options
-
-    def expand(self, units):
-        """See the class."""
-        faces = units | "FindFaces" >> FindFaces(self._context)
-        return self._options.after_faces(faces, "PairFaces", PairFaces(self._context))
-
-
-def build_graph(pipeline: beam.Pipeline, packed: Sequence[UnitRuns], context: StageContext, options: GraphOptions):
-    """The whole job."""
-    units = pipeline | "WorkUnits" >> WorkUnits(packed) | "Reshuffle" >> beam.Reshuffle()
-    return units | "MakePairs" >> options.after_units(MakePairs(context, options))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +71,7 @@ def run(args: argparse.Namespace, beam_arguments: list[str]) -> int:
 
 def run_pairs(args: argparse.Namespace, beam_arguments: list[str], models: DefaultModels) -> int:
     """`run` with other models (tests use a stand-in)."""
-    this = Job("pairs", "pairs", pair_columns(), PAIR_STAGES, _settings, _estimate, build_graph)
+    this = Job("pairs", "pairs", pair_columns(), PAIR_STAGES, _settings, _estimate, PairFaces)
     return run_job(this, args, beam_arguments, models)
 
 

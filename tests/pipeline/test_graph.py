@@ -14,10 +14,10 @@ from apache_beam.runners.portability import portable_runner, stager
 from apache_beam.transforms import environments
 from stand_in_models import StandInModels
 
-from cfr.pipeline.graph import GraphOptions
+from cfr.pipeline.graph import GraphOptions, build_graph
 from cfr.pipeline.launch import plan_launch
 from cfr.pipeline.manifests import Layout
-from cfr.pipeline.pairs import build_graph
+from cfr.pipeline.pairs import PairFaces
 from cfr.transforms.batches import BatchCoder, FaceBatch, FitBatch, ImageBatch, PairBatch, SwapBatch, WorkUnit
 from cfr.transforms.stage import PairSettings, StageContext
 
@@ -62,7 +62,7 @@ def pipeline_of(graph: GraphOptions, arguments: list[str] | None = None) -> beam
     # The runner itself would look for the cluster (and Java, and Google's client); its options are what counts here.
     pipeline = beam.Pipeline(runner=portable_runner.PortableRunner(), options=launched.options)
     context = StageContext(Layout("/nowhere"), "h", PairSettings(), StandInModels())
-    build_graph(pipeline, [], context, graph)
+    build_graph(pipeline, [], context, graph, PairFaces)
     return pipeline
 
 
@@ -125,7 +125,7 @@ def to_proto(pipeline: beam.Pipeline):
 def test_every_stage_is_a_labelled_line_after_one_shuffle():
     pipeline = pipeline_of(GraphOptions())
     names = labels(pipeline)
-    assert {"WorkUnits", "Reshuffle", "MakePairs"} <= set(names)
+    assert {"WorkUnits", "Reshuffle", "MakeShards"} <= set(names)
     assert [name.rsplit("/", 1)[-1] for name in names if name.rsplit("/", 1)[-1] in STAGES] == list(STAGES)
     hints = hints_of(to_proto(pipeline))
     assert hints.keys() == STAGES.keys()

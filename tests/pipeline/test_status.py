@@ -10,9 +10,9 @@ from job_process import Job, finish
 from stand_in_models import write_photos
 
 from cfr.pipeline import cli, status, work_units
-from cfr.pipeline.graph import GraphOptions
+from cfr.pipeline.graph import GraphOptions, build_graph
 from cfr.pipeline.manifests import Layout
-from cfr.pipeline.pairs import build_graph
+from cfr.pipeline.pairs import PairFaces
 from cfr.transforms.stage import PairSettings, StageContext
 
 
@@ -64,7 +64,7 @@ def test_a_runner_gets_the_counters_and_distributions_of_every_stage(photos, tmp
     packed = work_units.pack_units([file], 8, work_units.plan_units([file], 8))
     context = StageContext(Layout(str(tmp_path / "out")), "h", PairSettings(), stand_in.StandInModels())
     pipeline = beam.Pipeline(runner=FnApiRunner())
-    build_graph(pipeline, packed, context, GraphOptions())
+    build_graph(pipeline, packed, context, GraphOptions(), PairFaces)
     result = pipeline.run()
     result.wait_until_finish()
     found = result.metrics().query()
