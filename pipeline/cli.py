@@ -68,7 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code (see the module's docstring). A BrokenPipeError (`cfr models | head`) is exit code 1.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    with console.one_command():
+        return _run(list(sys.argv[1:] if argv is None else argv))
+
+
+def _run(argv: list[str]) -> int:
     command = next((argument for argument in argv if not argument.startswith("-")), None)
     program = f"cfr {command}" if command in COMMANDS else "cfr"
     try:

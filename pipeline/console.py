@@ -4,9 +4,11 @@ Results go to stdout. Notes and progress go to stderr, and `--quiet` silences th
 and never where the environment has NO_COLOR (https://no-color.org).
 """
 
+import contextlib
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -20,6 +22,22 @@ class _State:
 
 
 _state = _State()
+
+
+@contextlib.contextmanager
+def one_command() -> Iterator[None]:
+    """What `configure` is told holds to the end of the block: a Python program may run several commands."""
+    logger = logging.getLogger()
+    level, handlers = logger.level, list(logger.handlers)
+    before = vars(_state).copy()
+    configure(quiet=False, verbose=False)
+    try:
+        yield
+    finally:
+        configure(**before)
+        logger.setLevel(level)
+        for handler in set(logger.handlers) - set(handlers):
+            logger.removeHandler(handler)
 
 
 def configure(quiet: bool, verbose: bool) -> None:

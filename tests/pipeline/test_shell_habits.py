@@ -1,6 +1,7 @@
 """What a user of a shell expects: doctor, tab completion, quiet and verbose, colour on terminals only."""
 
 import json
+import logging
 import os
 import pty
 import subprocess
@@ -8,14 +9,8 @@ import sys
 
 import pytest
 
-from cfr.pipeline import cli, console, doctor
+from cfr.pipeline import cli, doctor
 from cfr.pipeline.cli import main
-
-
-@pytest.fixture(autouse=True)
-def loudness():
-    yield
-    console.configure(quiet=False, verbose=False)
 
 
 def run_cfr(*arguments: str, **options) -> subprocess.CompletedProcess:
@@ -122,6 +117,17 @@ def test_verbose_shows_where_an_error_came_from(tmp_path, capsys):
     assert main([*arguments, "--verbose"]) == 2
     told = capsys.readouterr().err
     assert "Traceback" in told and "list_photos" in told
+
+
+def test_what_one_command_is_told_does_not_hold_for_the_next(tmp_path, photos_dir, capsys):
+    """Catches: --quiet of one call of `main` that silences a Python program's next ones."""
+    level, handlers = logging.root.level, list(logging.root.handlers)
+    for number, flags in enumerate([["--quiet", "--verbose"], []]):
+        assert main(["ingest", str(photos_dir), "--output", str(tmp_path / str(number)), *flags]) == 0
+        assert ("ingest: sources" in capsys.readouterr().err) == (not flags)
+    assert main(["ingest", str(tmp_path / "nothing"), "--output", str(tmp_path / "x")]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert (logging.root.level, logging.root.handlers) == (level, handlers)
 
 
 def test_colour_on_a_terminal_only():
