@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfr.model.face_model import MorphableModel
+from cfr.model.frontalization.occluder_rest import OccluderRest
 from cfr.model.frontalization.own_face import OwnFace
 from cfr.model.frontalization.views import View
 from cfr.model.morphology import dilate, erode
@@ -30,9 +31,10 @@ class RemovableOccluders:
     def __init__(self, model: MorphableModel):
         height = model.mean_shape[:, 1]
         kept = model.in_regions(*_KEPT_REGIONS)
-        labels = torch.stack([~kept, (height > FOREHEAD) | kept, (height > HAIRLINE) | kept], dim=-1)
+        parts = [~kept, (height > FOREHEAD) | kept, (height > HAIRLINE) | kept]
+        labels = torch.stack([*parts, model.in_regions("neck")], dim=-1)
         self._labels = labels.float()
-        self._own_face = OwnFace(model)
+        self._own_face, self._rest = OwnFace(model), OccluderRest(model)
         self._triangles = model.triangles
 
     def select(self, photo: Tensor, occluder: Tensor, source: View) -> Tensor:
@@ -52,10 +54,11 @@ class RemovableOccluders:
         margin = (source.gbuffer.depth.shape[-1] - occluder.shape[-1]) // 2
         mask = F.pad(occluder, (margin,) * 4)
         labels = interpolate(source.gbuffer, self._labels.expand(len(mask), -1, -1), self._triangles) > 0.5
-        face, forehead, hairline = labels.unbind(1)
+        face, forehead, hairline, neck = labels.unbind(1)
         hair = _regained(mask & hairline, mask & forehead)
         candidate = mask & face & ~hair & ~self._own_face.flagged(photo, mask, source)
-        return dilate(_regained(erode(candidate, _SOLID), candidate), 5)
+        removed = _regained(erode(candidate, _SOLID), candidate | (mask & neck))
+        return dilate(self._rest.added(photo, removed, ~mask, source), 5)
 
 
 def _regained(core: Tensor, mask: Tensor) -> Tensor:

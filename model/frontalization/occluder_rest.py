@@ -1,0 +1,89 @@
+"""Where an occluder goes on beyond its mask: the straps of a mask, its seams, what of it hangs below the chin.
+
+The mask ends where the fitted mesh does, and often a few pixels before the occluder does. What is left of it would be
+spread over the frontal face as if it were skin, and would tint what is painted beside it.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cfr.model.face_model import MorphableModel
+from cfr.model.frontalization.views import View
+from cfr.model.morphology import dilate, erode
+from cfr.model.rasterize import interpolate
+
+# On the mean face, decimetres. What covers the face from this height on upwards is glasses or headgear, often in the
+# colour of the hair beside them: it does not go on. Nothing goes on over eyes and brows up to this width, and no strap
+# runs nearer to the middle of the face.
+_EYES_HEIGHT, _EYES_WIDTH, _STRAP_WIDTH = 0.15, 0.62, 0.45
+# Window in which the occluder's colour is taken from, and RGB distance from it up to which a pixel is more of it, if it
+# is also by this factor nearer to it than to the face's skin. All lengths are in pixels of half the crop's resolution.
+_AROUND, _ALIKE, _NEARER = 15, 0.2, 0.5
+# Rounds of going on, steps of each, window of a step; beyond the first round only along what is narrower than a strap.
+_ROUNDS, _STEPS, _STEP, _STRAP = 5, 3, 5, 5
+
+
+class OccluderRest:
+    """Knows where on a face occluders go on.
+
+    Args:
+        model: that was fitted.
+    """
+
+    def __init__(self, model: MorphableModel):
+        aside, height = model.mean_shape[:, 0].abs(), model.mean_shape[:, 1]
+        below = height < _EYES_HEIGHT
+        eyes = ~below & (aside < _EYES_WIDTH)
+        # Masks are the commonest occluders: skin is seen above them.
+        skin = model.in_regions("skin") & (height > 0)
+        self._labels = torch.stack([below, eyes, aside < _STRAP_WIDTH, skin], dim=-1).float()
+        self._triangles = model.triangles
+
+    def added(self, photo: Tensor, mask: Tensor, clear: Tensor, source: View) -> Tensor:
+        """A mask and what goes on from it in its colour, by whole cells of 2 x 2 pixels beside the mask's own.
+
+        Args:
+            photo: (B,3,S,S) float32 RGB 0..1, in the view's frame or finer by a whole factor.
+            mask: (B,h,h) bool, what covers the face, in the view's frame; h even.
+            clear: (B,h,h) bool, pixels that nothing covers: skin among them is the face's.
+            source: the photo's view.
+
+        Returns:
+            (B,h,h) bool.
+        """
+        if not mask.any():
+            return mask
+        labels = interpolate(source.gbuffer, self._labels.expand(len(mask), -1, -1), self._triangles)
+        below, eyes, middle, skin = (F.avg_pool2d(labels, 2) > 0.5).unbind(1)
+        photo = F.avg_pool2d(photo, 2 * photo.shape[-1] // mask.shape[-1])
+        skin = skin & (F.avg_pool2d(clear[:, None].float(), 2)[:, 0] == 1)
+        from_skin = (photo - _mean(photo, skin)).norm(dim=1)
+        covered = F.max_pool2d(mask[:, None].float(), 2)[:, 0] > 0
+        found = covered & below
+        for number in range(_ROUNDS):
+            alike = _alike(photo, found, from_skin) & ~eyes
+            if number:
+                alike &= ~dilate(erode(alike, _STRAP), _STRAP) & ~middle
+            for _ in range(_STEPS):
+                found = found | (dilate(found, _STEP) & alike)
+        return mask | (found & ~covered).repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+
+def _alike(photo: Tensor, found: Tensor, from_skin: Tensor) -> Tensor:
+    """Pixels with the colour of the occluder near them, unless skin has it, too."""
+    weight = _window_mean(found[:, None].float())
+    apart = (photo - _window_mean(photo * found[:, None]) / weight.clamp(min=1e-6)).norm(dim=1)
+    return (weight[:, 0] > 1e-6) & (apart < _ALIKE) & (apart < _NEARER * from_skin)
+
+
+def _window_mean(values: Tensor) -> Tensor:
+    for window in ((_AROUND, 1), (1, _AROUND)):
+        values = F.avg_pool2d(values, window, stride=1, padding=tuple(side // 2 for side in window))
+    return values
+
+
+def _mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Of values (B,C,H,W) over a mask (B,H,W): (B,C,1,1), 0 where it is empty."""
+    mask = mask[:, None]
+    return (values * mask).sum((2, 3), keepdim=True) / mask.sum((2, 3), keepdim=True).clamp(min=1)
