@@ -1,6 +1,7 @@
-"""Dilation, erosion and counting over square windows, one dimension at a time: large windows cost little more.
+"""Dilation, erosion, counting and means over square windows, one dimension at a time: large windows cost little more.
 
-The results are those of max pooling with the same window (exactly: maxima and whole numbers have no rounding).
+The results are those of pooling with the same window (exactly: maxima and whole numbers have no rounding; but for
+rounding, means).
 """
 
 import torch
@@ -48,7 +49,18 @@ def closed(mask: Tensor, size: int) -> Tensor:
 
 def count_around(mask: Tensor, size: int) -> Tensor:
     """How many pixels of the window around each pixel are set, (...,H,W) float32; mask (...,H,W) bool, size odd."""
+    return window_sum(mask.float(), size)
+
+
+def window_sum(values: Tensor, size: int) -> Tensor:
+    """Sum over the window around each pixel, (...,H,W) float32; outside the frame is 0. Size: odd."""
     radius = size // 2
-    total = F.pad(mask.float(), (radius + 1, radius, radius + 1, radius)).cumsum(-1).cumsum(-2)
-    rows = total[..., size:, :] - total[..., :-size, :]
-    return rows[..., size:] - rows[..., :-size]
+    columns = F.pad(values, (radius + 1, radius)).cumsum(-1)
+    values = columns[..., size:] - columns[..., :-size]
+    rows = F.pad(values, (0, 0, radius + 1, radius)).cumsum(-2)
+    return rows[..., size:, :] - rows[..., :-size, :]
+
+
+def window_mean(values: Tensor, size: int) -> Tensor:
+    """Mean over the part of the window around each pixel that lies in the frame, (...,H,W) float32. Size: odd."""
+    return window_sum(values, size) / window_sum(values.new_ones(values.shape[-2:]), size)

@@ -7,14 +7,13 @@ neither, the fitted model's colours. The parts are matched in colour and light a
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cfr.model.frontalization.outline import outline_trust
 from cfr.model.frontalization.pyramids import blend_bands, push_pull, smooth_ratio
 from cfr.model.frontalization.scene import Scene
 from cfr.model.frontalization.texture import Texture, take_texture
-from cfr.model.morphology import closed
+from cfr.model.morphology import closed, window_mean
 from cfr.model.rasterize import interpolate
 
 # Added to colours before ratios are taken: dark pixels are noise.
@@ -119,7 +118,7 @@ def layered(
     base = matched(guidance, known, taken * torch.where(take_own, own.trust, other.trust), _GAIN_SCALE, _HALVES_GAIN)
     # Between two seams it has to meet both; beyond the last one it goes on in the light of the face as a whole.
     bridging = matched(guidance, known, taken.float(), _SEAM_SCALE, _SEAM_GAIN)
-    base = torch.lerp(base, bridging, F.avg_pool2d(within.float(), _SOFT, stride=1, padding=_SOFT // 2))
+    base = torch.lerp(base, bridging, window_mean(within.float(), _SOFT))
     below = blend_bands(base, torch.where(other.trust > 0, mirrored, base), take_other.float()).clamp(0, 1)
     return blend_bands(below, torch.where(own.trust > 0, own.colour, below), take_own.float()).clamp(0, 1)
 

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfr.model.face_model import MorphableModel
+from cfr.model.frontalization.colours import colour_distance, reduced
 from cfr.model.frontalization.views import View
-from cfr.model.morphology import dilate, erode
+from cfr.model.morphology import count_around, dilate, erode, window_sum
 from cfr.model.rasterize import interpolate
 
 # On the mean face, decimetres. What covers the face from this height on upwards is glasses or headgear, often in the
@@ -56,9 +57,9 @@ class OccluderRest:
             return mask
         labels = interpolate(source.gbuffer, self._labels.expand(len(mask), -1, -1), self._triangles)
         below, eyes, middle, skin = (F.avg_pool2d(labels, 2) > 0.5).unbind(1)
-        photo = F.avg_pool2d(photo, 2 * photo.shape[-1] // mask.shape[-1])
+        photo = reduced(photo, mask.shape[-1] // 2)
         skin = skin & (F.avg_pool2d(clear[:, None].float(), 2)[:, 0] == 1)
-        from_skin = (photo - _mean(photo, skin)).norm(dim=1)
+        from_skin = colour_distance(photo, _mean(photo, skin))
         covered = F.max_pool2d(mask[:, None].float(), 2)[:, 0] > 0
         found = covered & below
         for number in range(_ROUNDS):
@@ -72,15 +73,10 @@ class OccluderRest:
 
 def _alike(photo: Tensor, found: Tensor, from_skin: Tensor) -> Tensor:
     """Pixels with the colour of the occluder near them, unless skin has it, too."""
-    weight = _window_mean(found[:, None].float())
-    apart = (photo - _window_mean(photo * found[:, None]) / weight.clamp(min=1e-6)).norm(dim=1)
-    return (weight[:, 0] > 1e-6) & (apart < _ALIKE) & (apart < _NEARER * from_skin)
-
-
-def _window_mean(values: Tensor) -> Tensor:
-    for window in ((_AROUND, 1), (1, _AROUND)):
-        values = F.avg_pool2d(values, window, stride=1, padding=tuple(side // 2 for side in window))
-    return values
+    near = count_around(found, _AROUND)
+    colour = window_sum(photo * found[:, None], _AROUND) / near.clamp(min=1)[:, None]
+    apart = colour_distance(photo, colour)
+    return (near > 0) & (apart < _ALIKE) & (apart < _NEARER * from_skin)
 
 
 def _mean(values: Tensor, mask: Tensor) -> Tensor:

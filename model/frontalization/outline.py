@@ -1,12 +1,12 @@
 """Which pixels near the outline of a turned head show the face, and which the background behind it."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from cfr.model.frontalization.colours import colour_distance, reduced
 from cfr.model.frontalization.pyramids import distance
 from cfr.model.frontalization.views import View
-from cfr.model.morphology import dilate, erode
+from cfr.model.morphology import dilate, erode, window_mean
 
 # Pixels of the photo from the mesh's rim that are not used, and over how many more trust rises for a head in profile.
 _RIM, _TURNED_RIM = 2.0, 3.0
@@ -39,7 +39,7 @@ def outline_trust(photo: Tensor, view: View, pose: Tensor) -> Tensor:
     covered = view.gbuffer.covered
     turn = torch.sin(torch.deg2rad(pose[:, 0])).square()[:, None, None]
     rising = ((distance(~covered) - _RIM) / (1 + _TURNED_RIM * turn)).clamp(0, 1)
-    photo = F.avg_pool2d(photo, photo.shape[-1] // covered.shape[-1])
+    photo = reduced(photo, covered.shape[-1])
     to_left = (pose[:, 0] < 0)[:, None, None]
     # The far outline is at image right if the nose points there: the others are looked at flipped.
     background = _background(
@@ -56,13 +56,13 @@ def _background(photo: Tensor, covered: Tensor, deepest: Tensor) -> Tensor:
     width = covered.shape[-1]
     column = torch.arange(width, device=photo.device)
     outline = torch.where(covered, column, -1).amax(-1, keepdim=True)
-    smooth = F.avg_pool2d(photo, 3, stride=1, padding=1, count_include_pad=False)
+    smooth = window_mean(photo, 3)
     beyond = [(outline + step).clamp(0, width - 1) for step in range(*_BEYOND)]
     seen = torch.stack([smooth.gather(3, each[:, None].expand(-1, 3, -1, -1)) for each in beyond]).mean(0)
     inner = erode(covered, _INNER)[:, None]
     face = (photo * inner).sum((2, 3), keepdim=True) / inner.sum((2, 3), keepdim=True).clamp(min=1)
-    apart = (smooth - seen).norm(dim=1)
-    alike = (apart < _ALIKE) & (apart < (smooth - face).norm(dim=1))
+    apart = colour_distance(smooth, seen)
+    alike = (apart < _ALIKE) & (apart < colour_distance(smooth, face))
     depth_inside = outline - column
     alike |= depth_inside < _BEYOND[0]  # the rim mixes both
     goes_on = alike.flip(-1).to(torch.uint8).cummin(-1).values.flip(-1) > 0

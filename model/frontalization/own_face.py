@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfr.model.face_model import MorphableModel
+from cfr.model.frontalization.colours import colour_distance, reduced
 from cfr.model.frontalization.views import View
+from cfr.model.morphology import count_around
 from cfr.model.rasterize import interpolate
 
 _FACEMESH_TIP_OF_NOSE = 1
@@ -60,7 +62,7 @@ class OwnFace:
             return mask
         labels = interpolate(source.gbuffer, self._labels.expand(len(mask), -1, -1), self._triangles) > 0.5
         below, brows, lips, skin = labels.unbind(1)
-        colour = (F.avg_pool2d(photo, photo.shape[-1] // mask.shape[-1]) + _DARK).log()
+        colour = (reduced(photo, mask.shape[-1]) + _DARK).log()
         brightness = colour.mean(1)
         tint = colour - brightness[:, None]
         return mask & (
@@ -72,7 +74,7 @@ def _beard(brightness: Tensor, tint: Tensor, flagged: Tensor, brows: Tensor, lip
     """What is flagged (B,h,h) bool of a lower face, if it has the colour of the brows and lies around visible lips."""
     around = flagged & ~lips
     darker = brightness < _mean(brightness, brows)[..., None] + _BRIGHTER
-    alike = (tint - _mean(tint, brows[:, None])[..., None]).norm(dim=1) < _OTHER_HAIR
+    alike = colour_distance(tint, _mean(tint, brows[:, None])[..., None]) < _OTHER_HAIR
     share = _mean((darker & alike).float(), around)
     free = _count(flagged & lips) < (1 - _FREE_LIPS) * _count(lips)
     redder = _mean(tint[:, 0], lips) - _mean(tint[:, 0], around) > _REDDER
@@ -89,8 +91,8 @@ def _shaded(tint: Tensor, skin: Tensor, source: View) -> Tensor:
     strength = (tint * hue).sum(1, keepdim=True)
     # What is in the shade has no weaker a colour, often a stronger one.
     strong = strength > _LEAST_STRENGTH * of_skin.norm(dim=1)[:, None, None]
-    alike = (strong & ((tint - strength * hue).norm(dim=1, keepdim=True) < _OTHER_SKIN)).float()
-    most = F.avg_pool2d(alike, _AROUND, stride=1, padding=_AROUND // 2)[:, 0] > 0.5
+    alike = strong[:, 0] & (colour_distance(tint, strength * hue) < _OTHER_SKIN)
+    most = count_around(alike, _AROUND) > _AROUND**2 / 2
     return most & told[:, None, None]
 
 

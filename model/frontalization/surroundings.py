@@ -18,7 +18,7 @@ from cfr.model.camera import FOCAL_LENGTH
 from cfr.model.frontalization.pyramids import distance, push_pull
 from cfr.model.frontalization.scene import Scene
 from cfr.model.frontalization.views import View
-from cfr.model.morphology import dilate, erode
+from cfr.model.morphology import dilate, erode, window_mean
 from cfr.model.rasterize import sample_image
 
 # Decimetres that the surface goes outwards, to the side and up or down, per decimetre that it goes back.
@@ -81,7 +81,7 @@ def complete_surroundings(scene: Scene, face: Tensor, covered: Tensor) -> Surrou
     turning = ((STANDING - along) / (STANDING - TURNING)).clamp(0, 1)[:, None]
 
     # Soft where one takes over from the other; both are there on either side.
-    own_weight = own_known * _window_mean(own_known, _SEAM)
+    own_weight = own_known * window_mean(own_known, _SEAM)
     other_weight = other_known * (1 - own_weight)
     own_known = torch.where(other_known > 0.5, own_weight, own_known)
     turned_known = own_known + other_weight
@@ -91,11 +91,11 @@ def complete_surroundings(scene: Scene, face: Tensor, covered: Tensor) -> Surrou
     known = torch.where(covered, rim * 0.2, turned_known.clamp(max=1) * (turning > 0))
     near = push_pull(torch.where(covered, face, turned), torch.where(known > 0.05, known, 0.0))
     # The photo's edge does not become one of the head.
-    turned_known = turned_known * (2 * _window_mean(torch.where(covered, 1.0, turned_known), _FADE) - 1).clamp(min=0)
+    turned_known = turned_known * (2 * window_mean(torch.where(covered, 1.0, turned_known), _FADE) - 1).clamp(min=0)
     still, still_known = _background(scene, pixels)
     # The rim speaks for the background only where no photo does.
     far = push_pull(torch.where(covered, face, still), torch.where(covered, rim * _LAST_RESORT, still_known))
-    share = _window_mean(torch.where(covered, 1.0, torch.maximum(turned_known, _neck(target)) * turning), _EDGE)
+    share = window_mean(torch.where(covered, 1.0, torch.maximum(turned_known, _neck(target)) * turning), _EDGE)
     share = torch.where(covered, 1.0, share)
     share = torch.maximum(share, _fading(target, covered))
     colour = near * share + far * (1 - share)
@@ -105,7 +105,7 @@ def complete_surroundings(scene: Scene, face: Tensor, covered: Tensor) -> Surrou
 def _fading(target: View, covered: Tensor) -> Tensor:
     """Share (B,1,H,W) 0..1 that goes on from the face where the mesh is not to be seen: no outline of a bald head."""
     hidden = target.gbuffer.covered[:, None] & ~covered
-    beside = (2 * _window_mean(hidden.float(), _SEAM)).clamp(max=1)
+    beside = (2 * window_mean(hidden.float(), _SEAM)).clamp(max=1)
     away = distance(covered[:, 0])[:, None] / _zoom(target)[:, None, None, None]
     return (1 - away / _CROWN_FADE).clamp(0, 1) * torch.where(hidden, 1.0, beside)
 
@@ -165,14 +165,6 @@ def _shown(points: Tensor, view: View, usable: Tensor, shape: tuple[int, int]) -
     return place, sample_image(usable, place) * ~hidden
 
 
-def _window_mean(values: Tensor, size: int) -> Tensor:
-    """Mean of the square around each pixel, of what of it lies in the frame."""
-    for window in ((size, 1), (1, size)):
-        padding = tuple(side // 2 for side in window)
-        values = F.avg_pool2d(values, window, stride=1, padding=padding, count_include_pad=False)
-    return values
-
-
 def _background(scene: Scene, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """What stands behind the head: colour (B,3,H,W), and how far it is known (B,1,H,W) 0..1.
 
@@ -191,7 +183,7 @@ def _background(scene: Scene, pixels: Tensor) -> tuple[Tensor, Tensor]:
     here, there = sample_image(known, place), sample_image(known, opposite)
     scale = photo.shape[-1] / width
     # Soft where one takes over from the other, as far as both are there.
-    here_weight = torch.where(there > 0.5, here * _window_mean(here, _SEAM), here)
+    here_weight = torch.where(there > 0.5, here * window_mean(here, _SEAM), here)
     there_weight = there * (1 - here_weight)
     known = here_weight + there_weight
     colour = sample_image(photo, place * scale) * here_weight + sample_image(photo, opposite * scale) * there_weight

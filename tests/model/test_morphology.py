@@ -1,4 +1,4 @@
-"""Dilation, erosion and counting against torch's pooling, which they replace because it is slow for large windows."""
+"""Dilation, erosion, counts and means against torch's pooling, which they replace: it is slow for large windows."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cfr.model.morphology import count_around, dilate, erode
+from cfr.model.morphology import count_around, dilate, erode, window_mean
 
 
 @settings(max_examples=30, deadline=None)
@@ -28,6 +28,21 @@ def test_windows_are_those_of_pooling(size: int, height: int, width: int, seed: 
     mean = F.avg_pool2d(mask[:, None].float(), size, stride=1, padding=size // 2)[:, 0]
     # The pooled mean is rounded once; the count is a whole number.
     torch.testing.assert_close(count_around(mask, size), mean * size**2, rtol=1e-5, atol=1e-3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    size=st.sampled_from([1, 3, 15, 25]), height=st.integers(1, 330), width=st.integers(1, 40), seed=st.integers(0, 99)
+)
+def test_means_are_those_of_pooling(size: int, height: int, width: int, seed: int) -> None:
+    values = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(seed))
+    # Pooling's mean of what lies in the frame, where windows larger than the frame are no error.
+    inside = torch.ones(1, 1, height, width)
+    sums, counts = (
+        F.avg_pool2d(F.pad(each, (size // 2,) * 4), size, stride=1, divisor_override=1) for each in (values, inside)
+    )
+    # Differences of running sums of up to 330 values in 0..1: rounding of 330 * 2^-24 per step.
+    torch.testing.assert_close(window_mean(values, size), sums / counts, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [3, 9])

@@ -1,0 +1,15 @@
+"""Colours of photos in the resolution that a view is drawn in, and how far apart they are."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def reduced(photo: Tensor, size: int) -> Tensor:
+    """A photo (B,3,S,S) float32 at a side of `size` pixels, of which S is a multiple: means of squares."""
+    factor = photo.shape[-1] // size
+    return F.avg_pool2d(photo, factor) if factor > 1 else photo
+
+
+def colour_distance(first: Tensor, second: Tensor) -> Tensor:
+    """Euclidean distance of colours along dimension 1, (B,...) of (B,C,...); there torch's own norm is slow on CPUs."""
+    return (first - second).square().sum(1).sqrt()
