@@ -19,8 +19,9 @@ from cfr.model.rasterize import interpolate
 # runs nearer to the middle of the face.
 _EYES_HEIGHT, _EYES_WIDTH, _STRAP_WIDTH = 0.15, 0.62, 0.45
 # Window in which the occluder's colour is taken from, and RGB distance from it up to which a pixel is more of it, if it
-# is also by this factor nearer to it than to the face's skin. All lengths are in pixels of half the crop's resolution.
-_AROUND, _ALIKE, _NEARER = 15, 0.2, 0.5
+# is also by this factor nearer to it than to the face's skin; of a strap it need not be as near. All lengths are in
+# pixels of half the crop's resolution.
+_AROUND, _ALIKE, _NEARER, _STRAP_NEARER = 15, 0.2, 0.5, 0.7
 # Rounds of going on, steps of each, window of a step; beyond the first round only along what is narrower than a strap.
 _ROUNDS, _STEPS, _STEP, _STRAP = 5, 3, 5, 5
 
@@ -57,26 +58,29 @@ class OccluderRest:
             return mask
         labels = interpolate(source.gbuffer, self._labels.expand(len(mask), -1, -1), self._triangles)
         below, eyes, middle, skin = (F.avg_pool2d(labels, 2) > 0.5).unbind(1)
-        photo = reduced(photo, mask.shape[-1] // 2)
+        photo = reduced(photo, mask.shape[-1])
+        half = F.avg_pool2d(photo, 2)
         skin = skin & (F.avg_pool2d(clear[:, None].float(), 2)[:, 0] == 1)
-        from_skin = colour_distance(photo, _mean(photo, skin))
+        from_skin = colour_distance(photo, _mean(half, skin))
         covered = F.max_pool2d(mask[:, None].float(), 2)[:, 0] > 0
         found = covered & below
         for number in range(_ROUNDS):
-            alike = _alike(photo, found, from_skin) & ~eyes
+            near = count_around(found, _AROUND)
+            colour = window_sum(half * found[:, None], _AROUND) / near.clamp(min=1)[:, None]
+            # By whole pixels of the photo: a strap is a few of them wide.
+            apart = colour_distance(photo, _doubled(colour))
+            alike = (apart < _ALIKE) & (apart < (_STRAP_NEARER if number else _NEARER) * from_skin)
+            alike = (F.max_pool2d(alike[:, None].float(), 2)[:, 0] > 0) & (near > 0) & ~eyes
             if number:
                 alike &= ~dilate(erode(alike, _STRAP), _STRAP) & ~middle
             for _ in range(_STEPS):
                 found = found | (dilate(found, _STEP) & alike)
-        return mask | (found & ~covered).repeat_interleave(2, -1).repeat_interleave(2, -2)
+        return mask | _doubled(found & ~covered)
 
 
-def _alike(photo: Tensor, found: Tensor, from_skin: Tensor) -> Tensor:
-    """Pixels with the colour of the occluder near them, unless skin has it, too."""
-    near = count_around(found, _AROUND)
-    colour = window_sum(photo * found[:, None], _AROUND) / near.clamp(min=1)[:, None]
-    apart = colour_distance(photo, colour)
-    return (near > 0) & (apart < _ALIKE) & (apart < _NEARER * from_skin)
+def _doubled(values: Tensor) -> Tensor:
+    """Each pixel as 2 x 2."""
+    return values.repeat_interleave(2, -1).repeat_interleave(2, -2)
 
 
 def _mean(values: Tensor, mask: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ def test_in_the_colour_of_skin_the_face_stays(face_model, rest, frontal):
     photo, view = frontal
     mask = lower_face(face_model, view)
     hand = painted(photo, mask, colour_of(photo, region(face_model, view, "skin")))
-    assert share(rest.added(hand, mask, ~mask, view), view.gbuffer.covered & ~mask) < 0.01
+    assert share(rest.added(hand, mask, ~mask, view), view.gbuffer.covered & ~mask) < 0.05
 
 
 def test_glasses_do_not_go_on_in_brows_of_their_colour(face_model, rest, frontal):
