@@ -47,6 +47,13 @@ def closed(mask: Tensor, size: int) -> Tensor:
     return erode(dilate(mask, size), size)
 
 
+def spread(core: Tensor, mask: Tensor, size: int, steps: int) -> Tensor:
+    """The part of a mask that is reached from a core within it in so many steps (geodesic dilation). See `dilate`."""
+    for _ in range(steps):
+        core = core | (dilate(core, size) & mask)
+    return core
+
+
 def count_around(mask: Tensor, size: int) -> Tensor:
     """How many pixels of the window around each pixel are set, (...,H,W) float32; mask (...,H,W) bool, size odd."""
     return window_sum(mask.float(), size)

@@ -8,7 +8,7 @@ from cfr.model.face_model import MorphableModel
 from cfr.model.frontalization.occluder_rest import OccluderRest
 from cfr.model.frontalization.own_face import OwnFace
 from cfr.model.frontalization.views import View
-from cfr.model.morphology import dilate, erode
+from cfr.model.morphology import dilate, erode, spread
 from cfr.model.rasterize import interpolate
 
 # Hair over them belongs to the person.
@@ -63,7 +63,5 @@ class RemovableOccluders:
 
 def _regained(core: Tensor, mask: Tensor) -> Tensor:
     """The parts of a mask that hold something of the core (geodesic dilation), both (B,H,W) bool, H and W even."""
-    core, half = (F.max_pool2d(each[:, None].float(), 2)[:, 0] for each in (core & mask, mask))
-    for _ in range(_STEPS):
-        core = dilate(core, _STEP) * half
-    return (core[:, None].repeat_interleave(2, -1).repeat_interleave(2, -2)[:, 0] > 0) & mask
+    core, half = (F.max_pool2d(each[:, None].float(), 2)[:, 0] > 0 for each in (core & mask, mask))
+    return spread(core, half, _STEP, _STEPS).repeat_interleave(2, -1).repeat_interleave(2, -2) & mask

@@ -31,6 +31,11 @@ def below(mask: torch.Tensor, rows: int) -> torch.Tensor:
     return torch.stack(shifted).any(0) & ~mask
 
 
+def below_brows(brows: torch.Tensor) -> torch.Tensor:
+    """All rows under the lowest of the brows (B,H,W)."""
+    return torch.arange(brows.shape[-2])[:, None] > torch.nonzero(brows)[:, 1].max()
+
+
 def strap(mask: torch.Tensor) -> torch.Tensor:
     """Four rows from the mask's middle to 60 pixels beyond its right end, (B,H,W)."""
     found = torch.zeros_like(mask)
@@ -72,12 +77,21 @@ def test_in_the_colour_of_skin_the_face_stays(face_model, rest, frontal):
     assert share(rest.added(hand, mask, ~mask, view), view.gbuffer.covered & ~mask) < 0.05
 
 
-def test_glasses_do_not_go_on_in_brows_of_their_colour(face_model, rest, frontal):
+def test_glasses_do_not_go_on_in_hair_of_their_colour(face_model, rest, frontal):
     photo, view = frontal
-    eyes = region(face_model, view, "sclera", "iris", "pupil", "eyelids")
+    glasses = dilate(region(face_model, view, "sclera", "iris", "pupil", "eyelids"), 9)
+    hair = ~view.gbuffer.covered | region(face_model, view, "brows", "ears", "scalp")
+    dark = painted(photo, glasses | hair, (0.05, 0.05, 0.05))
+    assert torch.equal(rest.added(dark, glasses, ~glasses, view), glasses)
+
+
+def test_a_mask_does_not_go_on_in_brows_of_its_colour(face_model, rest, frontal):
+    """One that was found up to the eyes."""
+    photo, view = frontal
     brows = region(face_model, view, "brows")
-    dark = painted(photo, eyes | brows, (0.05, 0.05, 0.05))
-    assert share(rest.added(dark, eyes, ~eyes, view), brows & ~eyes) < 0.05
+    mask = (lower_face(face_model, view) | region(face_model, view, "skin", "eyelids")) & below_brows(brows)
+    dark = painted(photo, mask | brows, (0.05, 0.05, 0.05))
+    assert share(rest.added(dark, mask, ~mask, view), brows & ~mask) < 0.05
 
 
 def test_without_an_occluder_nothing_is_added(rest, frontal):
