@@ -8,7 +8,7 @@ from typing import Any
 from cfr.pipeline import storage
 from cfr.pipeline.errors import UserError
 
-OUTPUT_REVISION = 8
+OUTPUT_REVISION = 9
 """Raised by every change of the code that changes the output for the same input and parameters."""
 
 JOB_FILE = "_job.json"
