@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfr.model.face_model import MorphableModel
-from cfr.model.frontalization.colours import colour_distance, reduced
+from cfr.model.frontalization.colours import colour_distance, mean_colour, reduced
 from cfr.model.frontalization.views import View
 from cfr.model.morphology import count_around, dilate, erode, spread, window_sum
 from cfr.model.rasterize import interpolate
@@ -62,7 +62,7 @@ class OccluderRest:
         photo = reduced(photo, mask.shape[-1])
         half = F.avg_pool2d(photo, 2)
         skin = skin & (F.avg_pool2d(clear[:, None].float(), 2)[:, 0] == 1)
-        from_skin = colour_distance(photo, _mean(half, skin))
+        from_skin = colour_distance(photo, mean_colour(half, skin))
         covered = F.max_pool2d(mask[:, None].float(), 2)[:, 0] > 0
         found = spread(covered & low, covered & ~eyes, _WHOLE_STEP, _WHOLE_STEPS)
         for number in range(_ROUNDS):
@@ -81,9 +81,3 @@ class OccluderRest:
 def _doubled(values: Tensor) -> Tensor:
     """Each pixel as 2 x 2."""
     return values.repeat_interleave(2, -1).repeat_interleave(2, -2)
-
-
-def _mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Of values (B,C,H,W) over a mask (B,H,W): (B,C,1,1), 0 where it is empty."""
-    mask = mask[:, None]
-    return (values * mask).sum((2, 3), keepdim=True) / mask.sum((2, 3), keepdim=True).clamp(min=1)

@@ -5,13 +5,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfr.model.face_model import MorphableModel
+from cfr.model.frontalization.eyewear import Eyewear
 from cfr.model.frontalization.occluder_rest import OccluderRest
 from cfr.model.frontalization.own_face import OwnFace
 from cfr.model.frontalization.views import View
 from cfr.model.morphology import dilate, erode, spread
 from cfr.model.rasterize import interpolate
 
-# Hair over them belongs to the person.
+# Hair over them belongs to the person; over the neck also hangs what covers the face.
 _KEPT_REGIONS = ("ears", "neck", "scalp", "border")
 # Heights on the mean face, decimetres: above the first hair and headgear come in from the second.
 FOREHEAD, HAIRLINE = 0.50, 0.80
@@ -32,16 +33,16 @@ class RemovableOccluders:
         height = model.mean_shape[:, 1]
         kept = model.in_regions(*_KEPT_REGIONS)
         parts = [~kept, (height > FOREHEAD) | kept, (height > HAIRLINE) | kept]
-        labels = torch.stack([*parts, model.in_regions("neck")], dim=-1)
-        self._labels = labels.float()
-        self._own_face, self._rest = OwnFace(model), OccluderRest(model)
+        self._labels = torch.stack([*parts, model.in_regions("neck")], dim=-1).float()
+        self._own_face, self._rest, self._eyewear = OwnFace(model), OccluderRest(model), Eyewear(model)
         self._triangles = model.triangles
 
     def select(self, photo: Tensor, occluder: Tensor, source: View) -> Tensor:
         """What is to be removed.
 
         Hair, hats and hoods that come in from above or the side over the forehead stay, and so do what is the face
-        itself (`OwnFace`) and parts that are nowhere solid.
+        itself (`OwnFace`) and parts that are nowhere solid. What the mask misses of the rest goes, too: frames of
+        glasses (`Eyewear`), straps and what hangs below the chin (`OccluderRest`).
 
         Args:
             photo: (B,3,S,S) float32 RGB 0..1, in the view's frame or finer by a whole factor.
@@ -58,6 +59,7 @@ class RemovableOccluders:
         hair = _regained(mask & hairline, mask & forehead)
         candidate = mask & face & ~hair & ~self._own_face.flagged(photo, mask, source)
         removed = _regained(erode(candidate, _SOLID), candidate | (mask & neck))
+        removed = self._eyewear.added(photo, removed, ~mask, source)
         return dilate(self._rest.added(photo, removed, ~mask, source), 5)
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from cfr.model.frontalization.colours import colour_distance, reduced
+from cfr.model.frontalization.colours import colour_distance, mean_colour, reduced
 from cfr.model.frontalization.pyramids import distance
 from cfr.model.frontalization.views import View
 from cfr.model.morphology import dilate, erode, window_mean
@@ -59,8 +59,7 @@ def _background(photo: Tensor, covered: Tensor, deepest: Tensor) -> Tensor:
     smooth = window_mean(photo, 3)
     beyond = [(outline + step).clamp(0, width - 1) for step in range(*_BEYOND)]
     seen = torch.stack([smooth.gather(3, each[:, None].expand(-1, 3, -1, -1)) for each in beyond]).mean(0)
-    inner = erode(covered, _INNER)[:, None]
-    face = (photo * inner).sum((2, 3), keepdim=True) / inner.sum((2, 3), keepdim=True).clamp(min=1)
+    face = mean_colour(photo, erode(covered, _INNER))
     apart = colour_distance(smooth, seen)
     alike = (apart < _ALIKE) & (apart < colour_distance(smooth, face))
     depth_inside = outline - column
