@@ -5,9 +5,8 @@ from torch import Tensor
 
 from cfr.model.face_model import MorphableModel
 from cfr.model.frontalization.colours import colour_distance, mean_colour, reduced
-from cfr.model.frontalization.views import View
+from cfr.model.frontalization.views import View, shown_labels
 from cfr.model.morphology import dilate, spread
-from cfr.model.rasterize import interpolate
 
 # Heights on the mean face between which glasses sit, decimetres.
 _LOWEST, _HIGHEST = 0.0, 0.5
@@ -46,8 +45,7 @@ class Eyewear:
         """
         if not mask.any():
             return mask
-        labels = interpolate(source.gbuffer, self._labels.expand(len(mask), -1, -1), self._triangles) > 0.5
-        band, skin, brows, eyes = labels.unbind(1)
+        band, skin, brows, eyes = shown_labels(source, self._labels, self._triangles)
         photo = reduced(photo, mask.shape[-1])
         covered = (eyes & mask).flatten(1).sum(1) > _COVERED * eyes.flatten(1).sum(1)
         from_skin = colour_distance(photo, mean_colour(photo, skin & clear))

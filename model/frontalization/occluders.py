@@ -8,9 +8,8 @@ from cfr.model.face_model import MorphableModel
 from cfr.model.frontalization.eyewear import Eyewear
 from cfr.model.frontalization.occluder_rest import OccluderRest
 from cfr.model.frontalization.own_face import OwnFace
-from cfr.model.frontalization.views import View
+from cfr.model.frontalization.views import View, shown_labels
 from cfr.model.morphology import dilate, erode, spread
-from cfr.model.rasterize import interpolate
 
 # Hair over them belongs to the person; over the neck also hangs what covers the face.
 _KEPT_REGIONS = ("ears", "neck", "scalp", "border")
@@ -54,8 +53,7 @@ class RemovableOccluders:
         """
         margin = (source.gbuffer.depth.shape[-1] - occluder.shape[-1]) // 2
         mask = F.pad(occluder, (margin,) * 4)
-        labels = interpolate(source.gbuffer, self._labels.expand(len(mask), -1, -1), self._triangles) > 0.5
-        face, forehead, hairline, neck = labels.unbind(1)
+        face, forehead, hairline, neck = shown_labels(source, self._labels, self._triangles)
         hair = _regained(mask & hairline, mask & forehead)
         candidate = mask & face & ~hair & ~self._own_face.flagged(photo, mask, source)
         removed = _regained(erode(candidate, _SOLID), candidate | (mask & neck))

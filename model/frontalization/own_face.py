@@ -10,9 +10,8 @@ from torch import Tensor
 
 from cfr.model.face_model import MorphableModel
 from cfr.model.frontalization.colours import colour_distance, reduced
-from cfr.model.frontalization.views import View
+from cfr.model.frontalization.views import View, shown_labels
 from cfr.model.morphology import count_around
-from cfr.model.rasterize import interpolate
 
 _FACEMESH_TIP_OF_NOSE = 1
 # Below this height (decimetres under the tip of the nose on the mean face) a face may have a beard.
@@ -60,8 +59,7 @@ class OwnFace:
         """
         if not mask.any():
             return mask
-        labels = interpolate(source.gbuffer, self._labels.expand(len(mask), -1, -1), self._triangles) > 0.5
-        below, brows, lips, skin = labels.unbind(1)
+        below, brows, lips, skin = shown_labels(source, self._labels, self._triangles)
         colour = (reduced(photo, mask.shape[-1]) + _DARK).log()
         brightness = colour.mean(1)
         tint = colour - brightness[:, None]

@@ -11,7 +11,7 @@ from cfr.model.camera import project, rotation_matrix, unproject
 from cfr.model.coefficients import Coefficients
 from cfr.model.face_model import MorphableModel
 from cfr.model.frontalization.templates import Template, five_points
-from cfr.model.rasterize import GBuffer
+from cfr.model.rasterize import GBuffer, interpolate
 from cfr.model.rendering import PosedMesh, pose_mesh
 
 
@@ -74,6 +74,12 @@ def wanted_view(
     points = _landmarks5(model, mesh).cpu().numpy()
     affine = np.stack([template.affine(each, size) for each in points]).astype(np.float32)
     return _view(model, mesh, pose, translation, torch.from_numpy(affine).to(vertices), size)
+
+
+def shown_labels(view: View, labels: Tensor, triangles: Tensor) -> tuple[Tensor, ...]:
+    """Where a view shows each of the L labels of the vertices (V,L) float32 0/1: L masks (B,H,W) bool."""
+    batch = len(view.gbuffer.depth)
+    return (interpolate(view.gbuffer, labels.expand(batch, -1, -1), triangles) > 0.5).unbind(1)
 
 
 def _landmarks5(model: MorphableModel, mesh: PosedMesh) -> Tensor:
