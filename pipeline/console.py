@@ -29,12 +29,12 @@ def one_command() -> Iterator[None]:
     """What `configure` is told holds to the end of the block: a Python program may run several commands."""
     logger = logging.getLogger()
     level, handlers = logger.level, list(logger.handlers)
-    before = vars(_state).copy()
-    configure(quiet=False, verbose=False)
+    before = _state.quiet, _state.verbose
+    _state.quiet = _state.verbose = False
     try:
         yield
     finally:
-        configure(**before)
+        _state.quiet, _state.verbose = before
         logger.setLevel(level)
         for handler in set(logger.handlers) - set(handlers):
             logger.removeHandler(handler)

@@ -43,8 +43,6 @@ class Eyewear:
         Returns:
             (B,h,h) bool.
         """
-        if not mask.any():
-            return mask
         band, skin, brows, eyes = shown_labels(source, self._labels, self._triangles)
         photo = reduced(photo, mask.shape[-1])
         covered = (eyes & mask).flatten(1).sum(1) > _COVERED * eyes.flatten(1).sum(1)

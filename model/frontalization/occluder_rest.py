@@ -55,8 +55,6 @@ class OccluderRest:
         Returns:
             (B,h,h) bool.
         """
-        if not mask.any():
-            return mask
         labels = interpolate(source.gbuffer, self._labels.expand(len(mask), -1, -1), self._triangles)
         low, eyes, middle, skin = (F.avg_pool2d(labels, 2) > 0.5).unbind(1)
         photo = reduced(photo, mask.shape[-1])

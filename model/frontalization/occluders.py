@@ -53,10 +53,14 @@ class RemovableOccluders:
         """
         margin = (source.gbuffer.depth.shape[-1] - occluder.shape[-1]) // 2
         mask = F.pad(occluder, (margin,) * 4)
+        if not mask.any():
+            return mask
         face, forehead, hairline, neck = shown_labels(source, self._labels, self._triangles)
         hair = _regained(mask & hairline, mask & forehead)
         candidate = mask & face & ~hair & ~self._own_face.flagged(photo, mask, source)
         removed = _regained(erode(candidate, _SOLID), candidate | (mask & neck))
+        if not removed.any():
+            return removed
         removed = self._eyewear.added(photo, removed, ~mask, source)
         return dilate(self._rest.added(photo, removed, ~mask, source), 5)
 

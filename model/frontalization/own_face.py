@@ -57,8 +57,6 @@ class OwnFace:
         Returns:
             (B,h,h) bool.
         """
-        if not mask.any():
-            return mask
         below, brows, lips, skin = shown_labels(source, self._labels, self._triangles)
         colour = (reduced(photo, mask.shape[-1]) + _DARK).log()
         brightness = colour.mean(1)

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from photographed_faces import lower_face, painted, photographed, region, share
+from photographed_faces import FRONTAL_POSES, lower_face, painted, photographed, region, share
 
-from cfr.model.coefficients import Coefficients
 from cfr.model.frontalization.eyewear import Eyewear
 from cfr.model.morphology import dilate
 
@@ -19,8 +18,7 @@ def eyewear(face_model) -> Eyewear:
 @pytest.fixture(scope="module")
 def frontal(face_model, rendered_faces):
     """A photo of two faces of pale and dark skin, and its view."""
-    pose = torch.tensor([[0.0, 0.0, 0.0], [12.0, 5.0, 0.0]])
-    return photographed(face_model, Coefficients(*{**vars(rendered_faces.coefficients), "pose": pose}.values()))
+    return photographed(face_model, rendered_faces.coefficients, *FRONTAL_POSES)
 
 
 def glasses(face_model, view) -> tuple[torch.Tensor, torch.Tensor]:

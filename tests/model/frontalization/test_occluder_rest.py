@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from photographed_faces import BLUE, colour_of, lower_face, painted, photographed, region, share
+from photographed_faces import BLUE, FRONTAL_POSES, colour_of, lower_face, painted, photographed, region, share
 
-from cfr.model.coefficients import Coefficients
 from cfr.model.frontalization.occluder_rest import OccluderRest
 from cfr.model.frontalization.occluders import RemovableOccluders
 from cfr.model.morphology import dilate
@@ -15,8 +14,7 @@ GREY = (0.55, 0.55, 0.55)
 @pytest.fixture(scope="module")
 def frontal(face_model, rendered_faces):
     """A photo against a grey wall, and its view."""
-    pose = torch.tensor([[0.0, 0.0, 0.0], [12.0, 5.0, 0.0]])
-    photo, view = photographed(face_model, Coefficients(*{**vars(rendered_faces.coefficients), "pose": pose}.values()))
+    photo, view = photographed(face_model, rendered_faces.coefficients, *FRONTAL_POSES)
     return painted(photo, ~view.gbuffer.covered, GREY), view
 
 

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from photographed_faces import BLUE, colour_of, lower_face, painted, photographed, region, share
+from photographed_faces import BLUE, FRONTAL_POSES, colour_of, lower_face, painted, photographed, region, share
 
-from cfr.model.coefficients import Coefficients
 from cfr.model.frontalization.own_face import OwnFace
 
 
@@ -15,14 +14,12 @@ def own_face(face_model) -> OwnFace:
 
 @pytest.fixture(scope="module")
 def frontal(face_model, rendered_faces):
-    pose = torch.tensor([[0.0, 0.0, 0.0], [12.0, 5.0, 0.0]])
-    return photographed(face_model, Coefficients(*{**vars(rendered_faces.coefficients), "pose": pose}.values()))
+    return photographed(face_model, rendered_faces.coefficients, *FRONTAL_POSES)
 
 
 @pytest.fixture(scope="module")
 def turned(face_model, rendered_faces):
-    pose = torch.tensor([[65.0, 0.0, 0.0], [-65.0, 0.0, 0.0]])
-    return photographed(face_model, Coefficients(*{**vars(rendered_faces.coefficients), "pose": pose}.values()))
+    return photographed(face_model, rendered_faces.coefficients, (65.0, 0.0, 0.0), (-65.0, 0.0, 0.0))
 
 
 def test_a_beard_around_visible_lips_is_the_face(face_model, own_face, frontal):
